@@ -1,0 +1,146 @@
+"""Every way in which the service says no.
+
+DigitServeError
+├── RequestRejected                  the request as a whole is wrong
+│   ├── BadRequest              400
+│   ├── ModelNotFound           404
+│   ├── RequestTooLarge         413
+│   └── TooManyImages           413
+├── ImageRejected                    one image is wrong; its neighbours are answered
+│   ├── EmptyUpload             400
+│   ├── BadBase64               400
+│   ├── ImageTooLarge           413
+│   ├── UnsupportedFormat       415
+│   ├── UndecodableImage        422
+│   ├── NotCanonical            422
+│   └── EmptyImage              422
+├── Unavailable                      try again later
+│   ├── Overloaded              503
+│   ├── NotReady                503
+│   └── DeadlineExceeded        504
+├── InferenceFailed             500  the model failed on this image, even alone
+└── ArtifactRejected                 a file under models/ breaks the contract; never reaches a caller
+
+A 4xx tells the caller what to change. Only `app.py` turns these into responses.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DigitServeError(Exception):
+    """An error with an HTTP status, a stable machine-readable code and a sentence for people."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class RequestRejected(DigitServeError):
+    status = 400
+    code = "bad_request"
+
+
+class BadRequest(RequestRejected):
+    """Empty body, form without a file, malformed JSON, or a parameter with a bad value."""
+
+
+class ModelNotFound(RequestRejected):
+    status = 404
+    code = "model_not_found"
+
+
+class RequestTooLarge(RequestRejected):
+    status = 413
+    code = "request_too_large"
+
+
+class TooManyImages(RequestRejected):
+    status = 413
+    code = "too_many_images"
+
+
+class ImageRejected(DigitServeError):
+    status = 422
+    code = "image_rejected"
+
+
+class EmptyUpload(ImageRejected):
+    """Zero bytes where an image should be."""
+
+    status = 400
+    code = "empty_upload"
+
+
+class BadBase64(ImageRejected):
+    status = 400
+    code = "bad_base64"
+
+
+class ImageTooLarge(ImageRejected):
+    """More pixels than allowed, known from the header before anything is decoded."""
+
+    status = 413
+    code = "image_too_large"
+
+
+class UnsupportedFormat(ImageRejected):
+    """The content is no image format we read, whatever its name or declared type says."""
+
+    status = 415
+    code = "unsupported_format"
+
+
+class UndecodableImage(ImageRejected):
+    """A known format, but truncated, corrupt or of zero size."""
+
+    code = "undecodable_image"
+
+
+class NotCanonical(ImageRejected):
+    """`canonical=never` was asked for an image that is not 28x28."""
+
+    code = "not_canonical"
+
+
+class EmptyImage(ImageRejected):
+    """A picture without any ink or cloth."""
+
+    code = "empty_image"
+
+
+class Unavailable(DigitServeError):
+    status = 503
+    code = "unavailable"
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+
+
+class NotReady(Unavailable):
+    code = "not_ready"
+
+
+class DeadlineExceeded(Unavailable):
+    status = 504
+    code = "deadline_exceeded"
+
+
+class InferenceFailed(DigitServeError):
+    code = "inference_failed"
+
+
+class ArtifactRejected(DigitServeError):
+    """An artifact that breaks the contract; `reasons` has one sentence for each rule broken."""
+
+    code = "artifact_rejected"
+
+    def __init__(self, name: str, reasons: list[str]) -> None:
+        super().__init__(f"{name}: " + " ".join(reasons))
+        self.name = name
+        self.reasons = reasons
