@@ -1,0 +1,91 @@
+"""The canonical form: what the datasets' pixels look like, and which way brings a picture there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from service.digits import draw_digit
+from service.errors import EmptyImage
+from service.garments import draw_garment
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SIDE = 28
+
+# Measured over all 70,000 images of each dataset. Every MNIST image has black corners, a brightest pixel of
+# at least 254, a box of ink whose longer side is 19 or 20 pixels and a centre of mass from 13.48 to 14.50: it
+# was made that way. Fashion-MNIST was made less strictly: the rule for garments holds for 99.957 % of it.
+BRIGHTEST = 250
+DIGIT_LONGER_SIDE = (19, 20)
+DIGIT_CENTRE = (13.4, 14.6)
+GARMENT_LONGER_SIDE = 26
+GARMENT_CORNER = 2
+
+
+def canonicalise(picture: NDArray[np.uint8], form: Literal["digit", "garment"]) -> NDArray[np.uint8]:
+    """Bring a picture into canonical form, or return its pixels unchanged where they have it already.
+
+    Args:
+        picture: uint8 of shape (height, width), or (height, width, 3 or 4) with colour and opacity.
+        form: what the picture shows, and so which dataset defines the form.
+
+    Returns:
+        uint8 of shape (28, 28): 0 is background, 255 full ink or cloth.
+
+    Raises:
+        EmptyImage: there is nothing on the ground.
+    """
+    if picture.shape[:2] == (SIDE, SIDE):
+        grey = grey_plane(picture)
+        if grey is not None:
+            refuse_blank(grey)
+            if _IS_CANONICAL[form](grey):
+                return grey
+    return _DRAW[form](picture)
+
+
+def grey_plane(picture: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """The one plane of a picture without colour or transparency, else None."""
+    match picture.shape:
+        case (_, _):
+            return picture
+        case (_, _, 3) if (picture[:, :, 1:] == picture[:, :, :1]).all():
+            return np.ascontiguousarray(picture[:, :, 0])
+        case _:
+            return None
+
+
+def refuse_blank(grey: NDArray[np.uint8]) -> None:
+    if grey.min() == grey.max():
+        raise EmptyImage("The picture is blank: there is nothing on it to classify.")
+
+
+def _is_dataset_digit(grey: NDArray[np.uint8]) -> bool:
+    if grey[0, 0] or grey[0, -1] or grey[-1, 0] or grey[-1, -1] or grey.max() < BRIGHTEST:
+        return False
+    by_row, by_column = grey.sum(axis=1, dtype=np.int64), grey.sum(axis=0, dtype=np.int64)
+    if not DIGIT_LONGER_SIDE[0] <= max(_extent(by_row), _extent(by_column)) <= DIGIT_LONGER_SIDE[1]:
+        return False
+    low, high = (bound * by_row.sum() for bound in DIGIT_CENTRE)
+    return bool(low <= by_row @ _INDEX <= high and low <= by_column @ _INDEX <= high)
+
+
+def _is_dataset_garment(grey: NDArray[np.uint8]) -> bool:
+    corners = sorted(int(grey[y, x]) for y in (0, -1) for x in (0, -1))
+    if corners[2] > GARMENT_CORNER or grey.max() < BRIGHTEST:
+        return False
+    return max(_extent(grey.max(axis=1)), _extent(grey.max(axis=0))) >= GARMENT_LONGER_SIDE
+
+
+def _extent(profile: NDArray[np.integer]) -> int:
+    """Length from the first to the last entry that is not zero."""
+    filled = profile.nonzero()[0]
+    return int(filled[-1] - filled[0]) + 1
+
+
+_INDEX = np.arange(SIDE)
+_IS_CANONICAL = {"digit": _is_dataset_digit, "garment": _is_dataset_garment}
+_DRAW = {"digit": draw_digit, "garment": draw_garment}

@@ -1,0 +1,226 @@
+"""The bytes of an upload become canonical pixels: sniff, header limits, decode, canonicalise.
+
+The only file that imports Pillow. Whatever the bytes are, the caller gets pixels or an `ImageRejected`.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from service.canonical import SIDE, canonicalise, grey_plane, refuse_blank
+from service.errors import (
+    EmptyUpload,
+    ImageRejected,
+    ImageTooLarge,
+    NotCanonical,
+    UndecodableImage,
+    UnsupportedFormat,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CanonicalForm = Literal["digit", "garment"]
+CanonicalMode = Literal["auto", "never"]
+
+# What a picture is reduced to before anything else looks at it, in pixels along its shorter side. A digit
+# that fills a tenth of a photograph still has twice the resolution of the 20x20 box that it goes into.
+WORKING_SIDE = 384
+
+# What is read within about a millisecond on one core.
+SMALL_PIXELS = 128 * 128
+SMALL_BYTES = 2048
+_SIZE_FIELDS = ((b"\x89PNG", 16, ">II"), (b"GIF8", 6, "<HH"), (b"BM", 18, "<ii"))
+
+READABLE = "PNG, JPEG, WebP, AVIF, GIF, BMP and TIFF are read"
+
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+_AVIF_BRANDS = {b"avif", b"avis"}
+
+_SIGNATURES: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
+    (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
+    (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
+    (b"GIF87a", GifImagePlugin.GifImageFile),
+    (b"GIF89a", GifImagePlugin.GifImageFile),
+    (b"BM", BmpImagePlugin.BmpImageFile),
+    (b"II*\0", TiffImagePlugin.TiffImageFile),
+    (b"MM\0*", TiffImagePlugin.TiffImageFile),
+    (b"II+\0", TiffImagePlugin.TiffImageFile),
+    (b"MM\0+", TiffImagePlugin.TiffImageFile),
+)
+
+# Two flips or a quarter turn each, by the value of EXIF's orientation tag.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_image(
+    upload: bytes | memoryview, form: CanonicalForm, mode: CanonicalMode, max_pixels: int
+) -> NDArray[np.uint8]:
+    """Turn the bytes of one upload into canonical pixels, uint8 of shape (28, 28).
+
+    Mode `never` takes 28x28 grey pixels as they are. Mode `auto` lets a picture that is already in canonical
+    form pass unchanged and brings every other one into it.
+
+    Raises:
+        ImageRejected: in the class that says why, whatever the bytes are.
+    """
+    picture = _decode(upload, max_pixels, exact=mode == "never")
+    if mode == "never":
+        return _as_it_is(picture)
+    return canonicalise(picture, form)
+
+
+def is_large(upload: bytes | memoryview) -> bool:
+    """Whether reading this upload takes longer than about a millisecond, judged by its first bytes.
+
+    PNG, GIF and BMP tell their size at a fixed place; of the others the length has to do.
+    """
+    for signature, place, layout in _SIZE_FIELDS:
+        if bytes(upload[: len(signature)]) == signature:
+            try:
+                width, height = struct.unpack_from(layout, upload, place)
+            except struct.error:
+                return False
+            return bool(abs(width * height) > SMALL_PIXELS)
+    return len(upload) > SMALL_BYTES
+
+
+def _sniff(head: bytes) -> type[ImageFile.ImageFile]:
+    """Find the decoder by the first bytes; names and declared types are never asked."""
+    for signature, decoder in _SIGNATURES:
+        if head.startswith(signature):
+            return decoder
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return WebPImagePlugin.WebPImageFile
+    if head[4:8] == b"ftyp":
+        brands = _brands(head)
+        if brands & _AVIF_BRANDS:
+            return AvifImagePlugin.AvifImageFile
+        if brands & _HEIC_BRANDS:
+            raise UnsupportedFormat(
+                f"HEIC is not read: send the picture as JPEG (on an iPhone: Settings, Camera, Formats, "
+                f"Most Compatible). {READABLE}."
+            )
+    raise UnsupportedFormat(f"The content is no image that we read. {READABLE}.")
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """Major and compatible brands of the `ftyp` box of an ISO base media file."""
+    end = min(len(head), int.from_bytes(head[:4], "big"))
+    return {head[8:12]} | {head[i : i + 4] for i in range(16, end, 4)}
+
+
+def _decode(upload: bytes | memoryview, max_pixels: int, *, exact: bool) -> NDArray[np.uint8]:
+    """Decode the first frame, upright and reduced to the working size unless `exact`.
+
+    Returns uint8 of shape (height, width) where the picture is grey, or (height, width, 3 or 4) with colour
+    and, in the fourth channel, opacity.
+    """
+    if not upload:
+        raise EmptyUpload("The upload is empty: send the bytes of a picture.")
+    decoder = _sniff(bytes(upload[:256]))
+    try:
+        with decoder(io.BytesIO(upload)) as image:
+            _check_header(image, max_pixels, exact=exact)
+            return _load(image)
+    except ImageRejected:
+        raise
+    except Image.DecompressionBombError as exc:
+        raise ImageTooLarge(f"The picture is larger than {max_pixels} pixels: send a smaller one.") from exc
+    except Exception as exc:  # Pillow's plugins raise almost every built-in exception on corrupt bytes
+        raise UndecodableImage(
+            f"The {decoder.format} picture is corrupt or cut short: send it whole."
+        ) from exc
+
+
+def _check_header(image: Image.Image, max_pixels: int, *, exact: bool) -> None:
+    """Refuse by the size that the header claims, before a pixel is decoded."""
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise UndecodableImage("The picture has no pixels.")
+    if width * height > max_pixels:
+        raise ImageTooLarge(
+            f"The picture has {width}x{height} pixels; at most {max_pixels} are read: send a smaller one."
+        )
+    if exact and (width, height) != (SIDE, SIDE):
+        raise NotCanonical(f"canonical=never needs 28x28 pixels, and the picture has {width}x{height}.")
+
+
+def _load(file: ImageFile.ImageFile) -> NDArray[np.uint8]:
+    shorter = min(file.size)
+    if shorter >= 2 * WORKING_SIDE:
+        # A JPEG is decoded at a half, a quarter or an eighth of its size at a fraction of the cost.
+        file.draft(None, (WORKING_SIDE, WORKING_SIDE))
+    file.load()
+    orientation = _orientation(file)
+    image = _plain_mode(file)
+    factor = min(image.size) // WORKING_SIDE
+    if factor > 1:
+        image = image.reduce(factor)
+    if orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[orientation])
+    pixels: NDArray[np.uint8] = np.asarray(image)
+    return pixels
+
+
+def _orientation(file: ImageFile.ImageFile) -> Any:
+    """EXIF's orientation tag; a broken EXIF block is no reason to refuse a picture that decodes."""
+    try:
+        return file.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # noqa: BLE001  # see _decode: corrupt bytes raise anything
+        return None
+
+
+def _plain_mode(image: Image.Image) -> Image.Image:
+    """Convert any of Pillow's modes to 8 bits of grey (L), colour (RGB), or colour and opacity (RGBA)."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        return _eight_bits(image)
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or image.has_transparency_data:
+        image = image.convert("RGBA")
+        return image.convert("RGB") if image.getchannel("A").getextrema() == (255, 255) else image
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    if image.mode == "LAB":
+        return image.getchannel("L")  # Pillow converts LAB only through a colour profile
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Stretch deep grey to 0-255: 12 bits in a 16-bit file and floats in 0-1 have no common full scale."""
+    deep = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
+    low, high = deep.min(), deep.max()
+    scale = 255 / (high - low) if high > low else 0.0
+    return Image.fromarray(np.rint((deep - low) * scale).astype(np.uint8))
+
+
+def _as_it_is(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return 28x28 grey pixels untouched."""
+    grey = grey_plane(picture)
+    if grey is None:
+        raise NotCanonical("canonical=never needs opaque grey pixels, and the picture has colour.")
+    refuse_blank(grey)
+    return grey
