@@ -4,8 +4,12 @@ DigitServeError
 ├── RequestRejected                  the request as a whole is wrong
 │   ├── BadRequest              400
 │   ├── ModelNotFound           404
+│   ├── RouteNotFound           404
+│   ├── MethodNotAllowed        405
 │   ├── RequestTooLarge         413
-│   └── TooManyImages           413
+│   ├── TooManyImages           413
+│   ├── AllImagesRejected       422  several images, each with its own error
+│   └── CallerGone              499  nobody is left to read this
 ├── ImageRejected                    one image is wrong; its neighbours are answered
 │   ├── EmptyUpload             400
 │   ├── BadBase64               400
@@ -26,6 +30,7 @@ A 4xx tells the caller what to change. Only `app.py` turns these into responses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -54,6 +59,20 @@ class ModelNotFound(RequestRejected):
     code = "model_not_found"
 
 
+class RouteNotFound(RequestRejected):
+    status = 404
+    code = "route_not_found"
+
+
+class MethodNotAllowed(RequestRejected):
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, allowed: Sequence[str]) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
 class RequestTooLarge(RequestRejected):
     status = 413
     code = "request_too_large"
@@ -62,6 +81,24 @@ class RequestTooLarge(RequestRejected):
 class TooManyImages(RequestRejected):
     status = 413
     code = "too_many_images"
+
+
+class AllImagesRejected(RequestRejected):
+    """None of several images could be read; `errors` has one for each, in order."""
+
+    status = 422
+    code = "all_images_rejected"
+
+    def __init__(self, errors: Sequence[ImageRejected]) -> None:
+        super().__init__(f"None of the {len(errors)} images can be read; see details.")
+        self.errors = errors
+
+
+class CallerGone(RequestRejected):
+    """The caller closed the connection before its answer; the status is the one that nginx logs."""
+
+    status = 499
+    code = "caller_gone"
 
 
 class ImageRejected(DigitServeError):

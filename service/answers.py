@@ -1,0 +1,36 @@
+"""What the network said about an image, as the answer that a caller reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.artifacts import Card
+
+Answer = dict[str, Any]
+
+
+def describe(
+    card: Card, probabilities: NDArray[np.float32], typicality: NDArray[np.float32], top_k: int
+) -> list[Answer]:
+    """One answer for each row of `probabilities` (n, 10) and `typicality` (n,), in order."""
+    ranking = np.argsort(-probabilities, axis=1, kind="stable")  # (n, 10), likeliest first
+    rows = zip(probabilities.tolist(), ranking.tolist(), typicality.tolist(), strict=True)
+    return [_describe_one(card, row, ranks, score, top_k) for row, ranks, score in rows]
+
+
+def _describe_one(card: Card, row: list[float], ranks: list[int], score: float, top_k: int) -> Answer:
+    best = ranks[0]
+    quantile, threshold = card.conformal_quantile, card.in_distribution_threshold
+    return {
+        "label": card.labels[best],
+        "index": best,
+        "probability": round(row[best], 6),
+        "top": [{"label": card.labels[k], "probability": round(row[k], 6)} for k in ranks[:top_k]],
+        "prediction_set": None
+        if quantile is None
+        else [card.labels[k] for k in ranks if k == best or 1 - row[k] <= quantile],
+        "in_distribution": None if threshold is None else score >= threshold,
+    }

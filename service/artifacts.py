@@ -1,0 +1,254 @@
+"""An artifact on disk becomes a checked classifier, or is refused; the only file that imports onnxruntime.
+
+What is checked, and why, is the contract in models/README.md.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import onnxruntime as ort
+from annotated_types import Len
+from numpy.typing import NDArray
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    Json,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from service.errors import ArtifactRejected
+from service.settings import Device
+
+CLASSES = 10
+PROBABILITY_TOLERANCE = 1e-4
+TYPICALITY_TOLERANCE = 1e-3
+
+Images = NDArray[np.uint8]  # (n, 28, 28)
+Answers = tuple[NDArray[np.float32], NDArray[np.float32]]  # probabilities (n, 10), typicality (n,)
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Card(BaseModel):
+    """What an artifact says of itself: the metadata entries of models/README.md, parsed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    contract_version: Literal["1"]
+    recipe: str
+    dataset: str
+    labels: Json[Annotated[tuple[str, ...], Len(CLASSES, CLASSES)]]
+    canonical_form: Literal["digit", "garment"]
+    parameters: PositiveInt
+    macs_per_image: PositiveInt
+    test_accuracy: Share
+    calibrated: bool
+    temperature: Annotated[FiniteFloat, Field(gt=0)]
+    seed: int
+    commit: str
+    packages: Json[dict[str, str]]
+    created: AwareDatetime
+
+    expected_calibration_error: Share | None = None
+    conformal_level: Share | None = None
+    conformal_quantile: Share | None = None
+    in_distribution_level: Share | None = None
+    in_distribution_threshold: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _calibration_is_whole_or_absent(self) -> Self:
+        missing = [key for key in CALIBRATION_KEYS if getattr(self, key) is None]
+        if missing != ([] if self.calibrated else list(CALIBRATION_KEYS)):
+            expected = "needs all of" if self.calibrated else "must have none of"
+            raise ValueError(
+                f"an artifact with calibrated={self.calibrated} {expected} {', '.join(CALIBRATION_KEYS)}"
+            )
+        return self
+
+
+CALIBRATION_KEYS = (
+    "expected_calibration_error",
+    "conformal_level",
+    "conformal_quantile",
+    "in_distribution_level",
+    "in_distribution_threshold",
+)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A loaded network that keeps the contract.
+
+    Attributes:
+        version: first 12 hexadecimal digits of the file's SHA-256.
+        provider: the ONNX Runtime execution provider that really runs it.
+        predict: images uint8 (n, 28, 28) to probabilities float32 (n, 10) and typicality float32 (n,).
+    """
+
+    name: str
+    version: str
+    provider: str
+    card: Card
+    predict: Callable[[Images], Answers]
+
+
+def load(path: Path, *, device: Device, threads: int) -> Classifier:
+    """The classifier in `path`, whose golden images it answered right on the provider it will serve with.
+
+    Raises:
+        ArtifactRejected: with one sentence for each rule of the contract that is broken.
+    """
+    name = path.stem
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ArtifactRejected(name, [f"The file cannot be read: {error.strerror}."]) from error
+    session = _open(name, content, device, threads)
+    card, broken = _read_card(name, session.get_modelmeta().custom_metadata_map)
+    broken += _tensor_faults(session)
+    if card is None or broken:
+        raise ArtifactRejected(name, broken)
+
+    def predict(images: Images) -> Answers:
+        probabilities, typicality = session.run(("probabilities", "typicality"), {"images": images})
+        return probabilities, typicality
+
+    broken = _golden_faults(path.with_name(f"{name}.golden.npz"), predict)
+    if broken:
+        raise ArtifactRejected(name, broken)
+    version = hashlib.sha256(content).hexdigest()[:12]
+    return Classifier(name, version, session.get_providers()[0], card, predict)
+
+
+def _open(name: str, content: bytes, device: Device, threads: int) -> ort.InferenceSession:
+    """A session on `content`: opened from memory, so that weights in another file cannot be reached."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(content, options, providers=_providers(device))
+    except Exception as error:  # onnxruntime raises a class of its own for each way a file can be broken
+        reason = str(error).splitlines()[0]
+        raise ArtifactRejected(name, [f"ONNX Runtime cannot open the file: {reason}"]) from error
+    running_on = session.get_providers()[0]
+    if device == "cuda" and running_on != "CUDAExecutionProvider":
+        raise ArtifactRejected(name, [f"device=cuda was asked for, but the session runs on {running_on}."])
+    return session
+
+
+def _providers(device: Device) -> list[Any]:
+    """Execution providers, best first; the next is taken where a CUDA library is missing."""
+    cpu = "CPUExecutionProvider"
+    if device == "cpu" or not has_cuda_driver():
+        return [cpu]
+    ort.preload_dlls()
+    # TF32 moves probabilities by about 1e-3, which is more than the golden file allows.
+    return [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}), cpu]
+
+
+@functools.cache
+def has_cuda_driver() -> bool:
+    """Whether this machine has an NVIDIA driver; without one ONNX Runtime would complain for every model."""
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return False
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _read_card(name: str, entries: Mapping[str, str]) -> tuple[Card | None, list[str]]:
+    try:
+        card = Card.model_validate(entries)
+    except ValidationError as invalid:
+        return None, [
+            f"Metadata {'.'.join(map(str, fault['loc']))}: {fault['msg']}." for fault in invalid.errors()
+        ]
+    if card.recipe != name:
+        return card, [f"The metadata names the recipe {card.recipe!r}, the file {name!r}."]
+    return card, []
+
+
+def _tensor_faults(session: ort.InferenceSession) -> list[str]:
+    """A sentence for each tensor of the contract that the graph lacks or has otherwise."""
+    found = {
+        node.name: (node.type, list(node.shape)) for node in (*session.get_inputs(), *session.get_outputs())
+    }
+    wanted = {
+        "images": ("tensor(uint8)", [28, 28]),
+        "probabilities": ("tensor(float)", [CLASSES]),
+        "typicality": ("tensor(float)", []),
+    }
+    broken = [f"The graph has an unknown tensor `{tensor}`." for tensor in found.keys() - wanted.keys()]
+    for tensor, (kind, shape) in wanted.items():
+        if tensor not in found:
+            broken.append(f"The graph has no tensor `{tensor}`.")
+            continue
+        batch, *rest = found[tensor][1] or [None]
+        if found[tensor][0] != kind or rest != shape:
+            broken.append(f"`{tensor}` is {found[tensor]}, not {kind} of shape {['batch', *shape]}.")
+        elif isinstance(batch, int):
+            broken.append(f"`{tensor}` fixes the batch size at {batch}.")
+    return broken
+
+
+def _golden_faults(path: Path, predict: Callable[[Images], Answers]) -> list[str]:
+    """A sentence for each way in which the answers to the golden images break the contract."""
+    try:
+        with np.load(path, allow_pickle=False) as golden:
+            images, probabilities, typicality = (
+                golden[key] for key in ("images", "probabilities", "typicality")
+            )
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        return [f"The golden file {path.name} cannot be read: {error}."]
+    n = len(images)
+    if images.dtype != np.uint8 or n < 2 or images.shape[1:] != (28, 28):
+        return [f"The golden file {path.name} holds no uint8 images of shape (n, 28, 28)."]
+    if probabilities.shape != (n, CLASSES) or typicality.shape != (n,):
+        return [f"The golden file {path.name} holds {n} images with answers of other shapes."]
+    try:
+        answers = predict(images)
+        alone = predict(images[-1:])
+    except Exception as error:  # noqa: BLE001 - whatever the runtime throws, the artifact is not servable
+        return [f"The model fails on its golden images: {error}."]
+    return [
+        *_probability_faults(answers[0]),
+        *_difference("golden images", answers, (probabilities, typicality)),
+        *_difference(
+            "an image alone and the same image in a batch", alone, (answers[0][-1:], answers[1][-1:])
+        ),
+    ]
+
+
+def _probability_faults(probabilities: NDArray[np.float32]) -> list[str]:
+    if not np.isfinite(probabilities).all() or (probabilities < 0).any():
+        return ["Some probabilities are negative or not finite."]
+    furthest = float(np.abs(probabilities.sum(axis=1) - 1).max())
+    return [f"A row of probabilities misses 1 by {furthest:.1e}."] if furthest > PROBABILITY_TOLERANCE else []
+
+
+def _difference(what: str, answers: Answers, expected: Answers) -> list[str]:
+    probability = float(np.abs(answers[0] - expected[0]).max())
+    scale = np.maximum(1, np.abs(expected[1]))
+    typicality = float((np.abs(answers[1] - expected[1]) / scale).max())
+    # Written so that a NaN counts as a difference.
+    if probability <= PROBABILITY_TOLERANCE and typicality <= TYPICALITY_TOLERANCE:
+        return []
+    return [
+        f"The answers differ for {what}: by {probability:.1e} in probability, {typicality:.1e} in typicality."
+    ]

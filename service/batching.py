@@ -1,0 +1,213 @@
+"""The micro-batcher: a bounded queue of images, greedy batches, deadlines; knows neither HTTP nor ONNX.
+
+Nothing waits for a batch to fill. Whenever the computing thread is free it takes all that is queued, up to
+the largest batch; what arrives meanwhile forms the next one. A lone image is computed at once, a crowd in
+full batches.
+
+    submit --> queue --> (free?) --> one batch --> compute thread --> each caller's rows
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+
+Images = NDArray[np.uint8]  # (n, 28, 28)
+Outputs = tuple[NDArray[np.float32], ...]  # each (n, ...), row i belongs to image i
+Compute = Callable[[Images], Outputs]
+
+log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Hears what happens in the queue; `metrics.py` has the one that Prometheus reads."""
+
+    def batch_computed(self, images: int, waited_s: float, computed_s: float) -> None: ...
+    def dropped(self, reason: str, images: int) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class _Submission:
+    """Images of one caller; a large one may be computed over several batches."""
+
+    images: Images
+    arrived: float
+    answer: asyncio.Future[Outputs]
+    parts: list[Outputs] = field(default_factory=list)
+    taken: int = 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self.images) - self.taken
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """The rows of one submission that ride in one batch."""
+
+    submission: _Submission
+    images: Images
+
+
+class Batcher:
+    """Computes the images of many callers in shared batches, in one thread of its own.
+
+    Args:
+        compute: maps images (n, 28, 28) to outputs with n rows each; runs in the batcher's thread only.
+        max_batch: most images in one call of `compute`.
+        max_queue: most images that wait; one more is refused at once with `Overloaded`.
+        observer: hears of every batch and of every submission dropped before it was computed.
+    """
+
+    def __init__(self, compute: Compute, *, max_batch: int, max_queue: int, observer: Observer) -> None:
+        self._compute = compute
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._observer = observer
+        self._queue: deque[_Submission] = deque()
+        self._queued_images = 0
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
+        self._worker: asyncio.Task[None] | None = None
+        self._closed = False
+        self._computing_since: float | None = None
+
+    @property
+    def queued_images(self) -> int:
+        """Images that wait and are in no batch yet."""
+        return self._queued_images
+
+    @property
+    def computing_for_s(self) -> float:
+        """Seconds that the present batch has been in `compute`; 0 when idle."""
+        return time.monotonic() - self._computing_since if self._computing_since is not None else 0.0
+
+    async def submit(self, images: Images, *, timeout_s: float) -> Outputs:
+        """Outputs for `images` (n, 28, 28), row by row.
+
+        Raises:
+            Overloaded: the queue has no room for them.
+            NotReady: the batcher is closed.
+            DeadlineExceeded: `timeout_s` passed; what was still queued is not computed.
+            InferenceFailed: `compute` failed on these images even on their own.
+            asyncio.CancelledError: the caller gave up; what was still queued is not computed.
+        """
+        if self._closed:
+            raise NotReady("This model is shutting down; try again.")
+        if self._queued_images + len(images) > self._max_queue:
+            raise Overloaded(f"{self._queued_images} images are waiting already; try again in a second.")
+        answer: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
+        submission = _Submission(images, time.monotonic(), answer)
+        self._queue.append(submission)
+        self._queued_images += len(images)
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._compute_until_empty())
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError:
+            self._withdraw(submission, "expired")
+            raise DeadlineExceeded(
+                f"No answer within {timeout_s:g} s; try again, or send fewer images."
+            ) from None
+        except asyncio.CancelledError:
+            self._withdraw(submission, "caller_gone")
+            raise
+
+    async def close(self) -> None:
+        """Refuse what comes, compute what waits, then stop the thread."""
+        self._closed = True
+        if self._worker is not None:
+            await self._worker
+        self._thread.shutdown()
+
+    def _withdraw(self, submission: _Submission, reason: str) -> None:
+        """Take a submission that nobody waits for out of the queue."""
+        if submission.waiting:
+            self._observer.dropped(reason, submission.waiting)
+            self._queue.remove(submission)
+            self._queued_images -= submission.waiting
+
+    async def _compute_until_empty(self) -> None:
+        try:
+            while self._queue:
+                shares = self._take()
+                self._computing_since = time.monotonic()
+                await self._compute_shares(shares)
+        finally:
+            self._computing_since = None
+            self._worker = None
+
+    def _take(self) -> list[_Share]:
+        """All that waits, up to the largest batch; oldest first."""
+        shares: list[_Share] = []
+        room = self._max_batch
+        while self._queue and room:
+            submission = self._queue[0]
+            images = submission.images[submission.taken : submission.taken + room]
+            shares.append(_Share(submission, images))
+            submission.taken += len(images)
+            room -= len(images)
+            if not submission.waiting:
+                self._queue.popleft()
+        self._queued_images -= self._max_batch - room
+        return shares
+
+    async def _compute_shares(self, shares: list[_Share]) -> None:
+        """Compute one batch; when it fails, each share alone, so that only the culprit fails."""
+        started = time.monotonic()
+        batch = np.concatenate([share.images for share in shares]) if len(shares) > 1 else shares[0].images
+        try:
+            outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._compute, batch)
+        except Exception as error:  # whatever the model's runtime throws must not stop the queue
+            if len(shares) == 1:
+                log.exception("inference failed on %d images", len(batch))
+                self._fail(shares[0].submission, error)
+                return
+            log.warning("inference failed on a batch of %d images; computing each caller's alone", len(batch))
+            for share in shares:
+                await self._compute_shares([share])
+            return
+        oldest = min(share.submission.arrived for share in shares)
+        self._observer.batch_computed(len(batch), started - oldest, time.monotonic() - started)
+        first = 0
+        for share in shares:
+            last = first + len(share.images)
+            self._hand_over(share.submission, tuple(output[first:last] for output in outputs))
+            first = last
+
+    @staticmethod
+    def _hand_over(submission: _Submission, part: Outputs) -> None:
+        submission.parts.append(part)
+        if submission.waiting or submission.answer.done() or len(submission.images) > _rows(submission.parts):
+            return
+        parts = submission.parts
+        submission.answer.set_result(
+            parts[0]
+            if len(parts) == 1
+            else tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+        )
+
+    def _fail(self, submission: _Submission, error: Exception) -> None:
+        if submission.waiting:
+            self._queue.remove(submission)
+            self._queued_images -= submission.waiting
+            submission.taken = len(submission.images)
+        if not submission.answer.done():
+            failure = InferenceFailed("The model failed on this request.")
+            failure.__cause__ = error
+            submission.answer.set_exception(failure)
+
+
+def _rows(parts: list[Outputs]) -> int:
+    return sum(len(part[0]) for part in parts)

@@ -1,0 +1,68 @@
+"""Settings of the service: one table, read once from `DIGITSERVE_*` variables and validated."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Device = Literal["auto", "cpu", "cuda"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Settings(BaseSettings):
+    """Each field is the variable `DIGITSERVE_<FIELD>`; an unusable value stops the start with its name."""
+
+    model_config = SettingsConfigDict(env_prefix="DIGITSERVE_", frozen=True, extra="forbid")
+
+    models_dir: Path = Field(Path("models"), description="folder of the artifacts")
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="names of the models to serve, separated by commas; empty serves all in the folder"
+    )
+    default_model: str = Field("mnist-cnn", description="the model that answers when a request names none")
+    device: Device = Field("auto", description="`cuda` refuses to start without a GPU, `auto` falls back")
+    workers: int = Field(1, ge=1, le=256, description="worker processes")
+    threads: int = Field(0, ge=0, description="inference threads a worker; 0 shares the cores it may use")
+
+    max_request_bytes: int = Field(32 * 2**20, ge=1, description="largest request body")
+    max_pixels: int = Field(50_000_000, ge=784, description="most pixels of one uploaded image")
+    max_images: int = Field(256, ge=1, description="most images in one request")
+    max_batch: int = Field(64, ge=1, description="largest batch that is computed at once")
+    max_queue: int = Field(1024, ge=1, description="most images that wait for one model")
+    timeout_ms: int = Field(5_000, ge=1, le=9_000, description="deadline of a request, from its last byte")
+
+    log_level: LogLevel = Field("info", description="least severe level that is logged")
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        return (
+            tuple(name.strip() for name in value.split(",") if name.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @model_validator(mode="after")
+    def _a_full_request_fits_the_queue(self) -> Settings:
+        if self.max_queue < self.max_images:
+            raise ValueError(
+                f"max_queue ({self.max_queue}) must hold one request of max_images ({self.max_images})"
+            )
+        return self
+
+    def inference_threads(self) -> int:
+        """Threads for one worker's sessions: its share of the cores this process may really use."""
+        return self.threads or max(1, usable_cores() // self.workers)
+
+
+def usable_cores() -> int:
+    """Cores by CPU affinity and by the container's quota, which onnxruntime's own count does not see."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))

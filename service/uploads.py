@@ -1,0 +1,122 @@
+"""The body of a request becomes a list of uploads: a form's files, one raw image, or base64 in JSON."""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from base64 import b64decode
+from collections.abc import Mapping
+
+from multipart import MultipartError, PushMultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from service.errors import BadBase64, BadRequest, EmptyUpload, ImageRejected, RequestTooLarge, TooManyImages
+
+Upload = bytes | ImageRejected  # what could not even be read keeps its place among its neighbours
+
+DATA_URL = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
+# A sender that is told 413 before it has sent everything may see a broken connection instead of the answer,
+# so an oversized body is read to its end as long as that stays cheap.
+DRAINED_BYTES = 128 * 2**20
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        RequestTooLarge: it has more than `max_bytes`; nothing of the excess is kept.
+        BadRequest: the sender left before its end.
+    """
+    chunks: list[bytes] = []
+    received = 0
+    if int(request.headers.get("content-length", 0)) > DRAINED_BYTES:
+        raise _too_large(max_bytes)
+    try:
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > DRAINED_BYTES:
+                break
+            if received <= max_bytes:
+                chunks.append(chunk)
+    except ClientDisconnect:
+        raise BadRequest("The connection closed before the whole body had arrived.") from None
+    if received > max_bytes:
+        raise _too_large(max_bytes)
+    return b"".join(chunks)
+
+
+def _too_large(max_bytes: int) -> RequestTooLarge:
+    return RequestTooLarge(f"The body has more than {max_bytes:,} bytes; send fewer or smaller images.")
+
+
+def parse_uploads(body: bytes, content_type: str, max_images: int) -> list[Upload]:
+    """The uploads in `body`, at least one, in order.
+
+    A raw image is known by its content, so that neither its declared type nor its name ever matters.
+
+    Raises:
+        BadRequest: an empty body, a form without a file or boundary, or JSON of another shape.
+        TooManyImages: more than `max_images`.
+    """
+    if not body:
+        raise BadRequest(
+            "The body is empty; send an image, a form with image files, or JSON with base64 images."
+        )
+    media_type, options = parse_options_header(content_type)
+    if media_type == "multipart/form-data":
+        return _form_files(body, options, max_images)
+    if media_type == "application/json" or body.lstrip()[:1] == b"{":
+        return _json_images(body, max_images)
+    return [body]
+
+
+def _form_files(body: bytes, options: Mapping[str, str], max_images: int) -> list[Upload]:
+    boundary = options.get("boundary")
+    if not boundary:
+        raise BadRequest("The Content-Type of a form needs its boundary; let your HTTP client set it.")
+    files: list[Upload] = []
+    try:
+        with PushMultipartParser(boundary, max_segment_count=4 * max_images + 16) as parser:
+            content: list[bytes | bytearray] = []
+            is_file = False
+            for event in parser.parse(body):
+                if event is None:
+                    if is_file:
+                        files.append(b"".join(content) or EmptyUpload("The file is empty."))
+                    if len(files) > max_images:
+                        raise TooManyImages(f"A request holds at most {max_images} images.")
+                elif isinstance(event, bytes | bytearray):
+                    content.append(event)
+                else:
+                    content = []
+                    is_file = bool(event.filename) or (event.content_type or "").startswith("image/")
+    except MultipartError as error:
+        raise BadRequest(f"The form cannot be read: {error}.") from error
+    if not files:
+        raise BadRequest("The form has no file; with curl: -F image=@digit.png")
+    return files
+
+
+def _json_images(body: bytes, max_images: int) -> list[Upload]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The JSON cannot be read: {error}.") from error
+    images = document.get("images") if isinstance(document, dict) else None
+    if not isinstance(images, list) or not images:
+        raise BadRequest('JSON must be {"images": ["<base64>", …]} with at least one image.')
+    if len(images) > max_images:
+        raise TooManyImages(f"A request holds at most {max_images} images.")
+    return [_decode_base64(image) for image in images]
+
+
+def _decode_base64(text: object) -> Upload:
+    if not isinstance(text, str):
+        return BadBase64("An image in JSON must be a string of base64.")
+    if prefix := DATA_URL.match(text):
+        text = text[prefix.end() :]
+    try:
+        return b64decode("".join(text.split()), validate=True) or EmptyUpload("The image is empty.")
+    except (binascii.Error, ValueError) as error:
+        return BadBase64(f"The base64 cannot be decoded: {error}.")
