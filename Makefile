@@ -1,0 +1,59 @@
+# Two commands do all the set-up: `make serve` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PORT ?= 3000
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALL := $(RUN) -m pip install --quiet --constraint constraints.txt --editable
+
+.DEFAULT_GOAL := help
+.PHONY: help serve setup test lint train bench check constraints clean
+
+help: ## what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+serve: $(VENV)/serving ## run the service on http://localhost:3000 (PORT= changes it)
+	@$(RUN) -m service serve --port $(PORT)
+
+setup: $(VENV)/everything ## install everything: training and tests as well
+
+test: $(VENV)/everything lint ## lint, strict types, and the tests with their coverage floor
+	$(RUN) -m pytest --cov --cov-report=term-missing:skip-covered
+
+lint: $(VENV)/everything
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+train: $(VENV)/everything ## fit and export the four served recipes
+	for recipe in mnist-mlp mnist-cnn fashion-mnist-mlp fashion-mnist-cnn; do \
+	    $(RUN) -m training fit $$recipe || exit 1; done
+
+bench: $(VENV)/everything ## measure speed and the way from uploads to canonical images
+	$(RUN) -m tests.benchmarks
+
+check: $(VENV)/serving ## what is installed here, and whether every model can be served
+	$(RUN) -m service check
+
+constraints: ## write the newest versions of everything into constraints.txt
+	rm -rf $(VENV)-newest && $(PYTHON) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet '.[cuda,training,test]'
+	{ echo '# Exact versions for installations, images and CI; `make constraints` renews them.'; \
+	  $(VENV)-newest/bin/python -m pip freeze --exclude digitserve | \
+	    sed 's/^onnxruntime-gpu==\(.*\)/onnxruntime==\1\n&/'; } > constraints.txt
+	rm -rf $(VENV)-newest
+
+clean: ## remove the environment and every cache
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/serving: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo 'Installing what serving needs into $(VENV) …'
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/everything: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo 'Installing everything, training and tests included, into $(VENV) …'
+	$(INSTALL) '.[training,test]'
+	@touch $@ $(VENV)/serving
