@@ -1,0 +1,112 @@
+"""Random changes that keep the label, made to a whole batch of pixels at once on its device."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.recipes import Recipe
+
+
+def augment(pixels: Tensor, recipe: Recipe) -> Tensor:
+    """Return changed copies of `pixels` [batch, 28, 28] between 0 and 1, as the recipe's fields say.
+
+    Randomness comes from PyTorch's generator of the pixels' device.
+    """
+    if recipe.flip:
+        mirrored = torch.rand(len(pixels), 1, 1, device=pixels.device) < 0.5
+        pixels = torch.where(mirrored, pixels.flip(2), pixels)
+    if recipe.stroke:
+        pixels = _change_strokes(pixels, recipe.stroke)
+    if _moves(recipe):
+        pixels = _warp(pixels, recipe)
+    if recipe.erasing:
+        pixels = _erase(pixels, recipe.erasing)
+    return pixels
+
+
+def _moves(recipe: Recipe) -> bool:
+    return any(
+        (
+            recipe.shift_pixels,
+            recipe.rotation_degrees,
+            recipe.shear_degrees,
+            recipe.scaling,
+            recipe.elastic_pixels,
+        )
+    )
+
+
+def _uniform(pixels: Tensor, limit: float, *shape: int) -> Tensor:
+    """Draw numbers between -limit and limit."""
+    return (torch.rand(len(pixels), *shape, device=pixels.device) * 2 - 1) * limit
+
+
+def _change_strokes(pixels: Tensor, share: float) -> Tensor:
+    """Blend each image with its dilation or its erosion over a 3x3 cross, by a random share of it."""
+    images = pixels[:, None]  # [batch, 1, 28, 28]
+    amount = _uniform(pixels, share, 1, 1)
+    dilated = torch.maximum(
+        functional.max_pool2d(images, (3, 1), stride=1, padding=(1, 0)),
+        functional.max_pool2d(images, (1, 3), stride=1, padding=(0, 1)),
+    )[:, 0]
+    eroded = -torch.maximum(
+        functional.max_pool2d(-images, (3, 1), stride=1, padding=(1, 0)),
+        functional.max_pool2d(-images, (1, 3), stride=1, padding=(0, 1)),
+    )[:, 0]
+    target = torch.where(amount > 0, dilated, eroded)
+    return torch.lerp(pixels, target, amount.abs())
+
+
+def _warp(pixels: Tensor, recipe: Recipe) -> Tensor:
+    """Resample each image once through its own affine map and smooth displacement."""
+    batch, side, _ = pixels.shape
+    grid = functional.affine_grid(
+        _affine_maps(pixels, recipe), [batch, 1, side, side], align_corners=False
+    )  # [batch, 28, 28, 2]
+    if recipe.elastic_pixels:
+        # Random displacements at 7x7 points, joined smoothly, bend strokes without breaking them.
+        coarse = torch.randn(batch, 2, 7, 7, device=pixels.device) * (recipe.elastic_pixels * 2 / side)
+        displacement = functional.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=True)
+        grid = grid + displacement.permute(0, 2, 3, 1)
+    warped: Tensor = functional.grid_sample(pixels[:, None], grid, mode="bilinear", align_corners=False)
+    return warped[:, 0]
+
+
+def _affine_maps(pixels: Tensor, recipe: Recipe) -> Tensor:
+    """Return [batch, 2, 3]: from places in the new image to places in the old, in units of half the side."""
+    angle = _uniform(pixels, math.radians(recipe.rotation_degrees))
+    shear = torch.tan(_uniform(pixels, math.radians(recipe.shear_degrees)))
+    stretch = (1 + recipe.scaling) ** _uniform(pixels, 1.0, 2)
+    shift = _uniform(pixels, recipe.shift_pixels * 2 / pixels.shape[1], 2)
+    cosine, sine = angle.cos(), angle.sin()
+    rows = torch.stack(
+        (
+            torch.stack((cosine, -sine + shear * cosine), 1) * stretch[:, :1],
+            torch.stack((sine, cosine + shear * sine), 1) * stretch[:, 1:],
+        ),
+        1,
+    )  # [batch, 2, 2]
+    return torch.cat((rows, shift[:, :, None]), 2)
+
+
+def _erase(pixels: Tensor, probability: float) -> Tensor:
+    """Blank a random rectangle of 2 to 40 % of the area (Zhong et al. 2017, "Random Erasing")."""
+    batch, side, _ = pixels.shape
+    device = pixels.device
+    area = torch.empty(batch, device=device).uniform_(0.02, 0.4) * side * side
+    aspect = torch.exp(_uniform(pixels, math.log(3.0)))
+    height, width = (area * aspect).sqrt(), (area / aspect).sqrt()
+    top = torch.rand(batch, device=device) * (side - height)
+    left = torch.rand(batch, device=device) * (side - width)
+    places = torch.arange(side, device=device) + 0.5
+    inside_rows = (places > top[:, None]) & (places < (top + height)[:, None])  # [batch, 28]
+    inside_columns = (places > left[:, None]) & (places < (left + width)[:, None])
+    chosen = torch.rand(batch, 1, 1, device=device) < probability
+    return pixels.masked_fill(chosen & inside_rows[:, :, None] & inside_columns[:, None, :], 0.0)

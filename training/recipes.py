@@ -1,0 +1,169 @@
+"""Every hyperparameter of every network, in one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one network is built and trained; with a seed, it says all that the weights depend on."""
+
+    name: str
+    """The artifact will be <name>.onnx."""
+    dataset: Literal["mnist", "fashion-mnist"]
+    seed: int = 1
+    """Of the first weights, the order of the images, augmentation and dropout."""
+
+    # network
+    architecture: Literal["softmax", "mlp", "cnn", "resnet", "rnn"]
+    widths: tuple[int, ...] = ()
+    """Units of each hidden layer, or channels of each convolution."""
+    activation: Literal["relu", "leaky-relu", "prelu", "tanh", "sigmoid"] = "relu"
+    initialisation: Literal[
+        "default", "normal-1", "normal-0.01", "xavier-normal", "xavier-uniform", "he-normal"
+    ] = "default"
+    """Of the weights; "default" is PyTorch's for the layer, any other one sets the biases to 0."""
+    batch_norm: bool = False
+    dropout: float = 0.0
+    """Share of hidden values dropped: after each hidden layer of an MLP, before the last layer elsewhere."""
+    standardise: bool = False
+    """Subtract the mean of the dataset's pixels and divide by their standard deviation."""
+
+    # data
+    validation_images: Literal[0, 5_000, 10_000] = 5_000
+    """Held out of the 60,000; with 0 the artifact cannot be calibrated."""
+    shuffle: bool = True
+    flip: bool = False
+    """Mirror half of the images left to right."""
+    shift_pixels: float = 0.0
+    """Move by up to this many pixels in each direction."""
+    rotation_degrees: float = 0.0
+    shear_degrees: float = 0.0
+    scaling: float = 0.0
+    """Stretch each axis by a factor of up to 1 + this, or shrink it by as much."""
+    elastic_pixels: float = 0.0
+    """Standard deviation of a smooth random displacement."""
+    stroke: float = 0.0
+    """Thicken or thin the strokes by up to this share of one pixel on each side."""
+    erasing: float = 0.0
+    """Probability that a random rectangle is blanked."""
+
+    # training
+    epochs: int
+    batch_size: int
+    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
+    learning_rate: float
+    """The highest that the schedule reaches."""
+    momentum: float = 0.0
+    """SGD's; PyTorch's defaults stand for Adam's two."""
+    schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
+    weight_decay: float = 0.0
+    """L2: adds weight_decay * w to the gradient of every weight w; "adamw" shrinks the weights directly."""
+    l1: float = 0.0
+    """Adds l1 * sign(w) to the gradient of every weight w."""
+    label_smoothing: float = 0.0
+    weight_averaging: float = 0.0
+    """Decay per step of the moving average of the weights that is validated and exported; 0 for none."""
+    patience_epochs: int = 0
+    """Stop when validation loss has not improved for this long, and keep the best weights; 0 for never."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the matrix products in training; the artifact computes in float32."""
+
+
+
+
+RECIPES: Final = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="mnist-mlp",
+            dataset="mnist",
+            architecture="mlp",
+            widths=(512, 512),
+            batch_norm=True,
+            dropout=0.1,
+            standardise=True,
+            rotation_degrees=12.0,
+            shear_degrees=12.0,
+            scaling=0.15,
+            shift_pixels=1.5,
+            elastic_pixels=0.6,
+            epochs=60,
+            batch_size=256,
+            optimiser="adamw",
+            learning_rate=4e-3,
+            schedule="one-cycle",
+            weight_decay=0.01,
+            label_smoothing=0.05,
+            weight_averaging=0.999,
+        ),
+        Recipe(
+            name="mnist-cnn",
+            dataset="mnist",
+            architecture="cnn",
+            widths=(32, 64, 64, 128, 128),
+            batch_norm=True,
+            dropout=0.3,
+            standardise=True,
+            rotation_degrees=12.0,
+            shear_degrees=12.0,
+            scaling=0.2,
+            shift_pixels=2.0,
+            elastic_pixels=0.6,
+            stroke=0.8,
+            epochs=15,
+            batch_size=128,
+            optimiser="adamw",
+            learning_rate=4e-3,
+            schedule="one-cycle",
+            weight_decay=0.02,
+            label_smoothing=0.05,
+            weight_averaging=0.998,
+            precision="bfloat16",
+        ),
+        Recipe(
+            name="fashion-mnist-mlp",
+            dataset="fashion-mnist",
+            architecture="mlp",
+            widths=(512, 512),
+            batch_norm=True,
+            dropout=0.2,
+            standardise=True,
+            flip=True,
+            shift_pixels=1.0,
+            scaling=0.05,
+            epochs=80,
+            batch_size=256,
+            optimiser="adamw",
+            learning_rate=4e-3,
+            schedule="one-cycle",
+            weight_decay=0.05,
+            label_smoothing=0.05,
+            weight_averaging=0.999,
+        ),
+        Recipe(
+            name="fashion-mnist-cnn",
+            dataset="fashion-mnist",
+            architecture="cnn",
+            widths=(32, 64, 64, 128, 128),
+            batch_norm=True,
+            dropout=0.3,
+            standardise=True,
+            flip=True,
+            shift_pixels=2.0,
+            scaling=0.08,
+            erasing=0.4,
+            epochs=45,
+            batch_size=128,
+            optimiser="adamw",
+            learning_rate=4e-3,
+            schedule="one-cycle",
+            weight_decay=0.05,
+            label_smoothing=0.05,
+            weight_averaging=0.998,
+            precision="bfloat16",
+        ),
+    )
+}
