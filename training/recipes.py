@@ -46,7 +46,7 @@ class Recipe:
     elastic_pixels: float = 0.0
     """Standard deviation of a smooth random displacement."""
     stroke: float = 0.0
-    """Thicken or thin the strokes by up to this share of one pixel on each side."""
+    """Thicken strokes by up to this share of one pixel on each side, or thin them by up to half as much."""
     erasing: float = 0.0
     """Probability that a random rectangle is blanked."""
 
@@ -112,7 +112,7 @@ RECIPES: Final = {
             scaling=0.2,
             shift_pixels=2.0,
             elastic_pixels=0.6,
-            stroke=0.8,
+            stroke=1.0,
             epochs=15,
             batch_size=128,
             optimiser="adamw",

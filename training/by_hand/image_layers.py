@@ -13,9 +13,9 @@ from training.by_hand.layers import Array, Layer, Network
 
 
 def take_windows(images: Array, size: int, stride: int, padding: int) -> Array:
-    """All size×size windows, [batch, channels, rows, columns, size, size], of images framed by zeros.
+    """All sizexsize windows, [batch, channels, rows, columns, size, size], of images framed by zeros.
 
-    rows = ⌊(height + 2 padding − size) / stride⌋ + 1, and columns likewise.
+    rows = ⌊(height + 2 padding - size) / stride⌋ + 1, and columns likewise.
     """
     frame = (padding, padding)
     framed = np.pad(images, [(0, 0), (0, 0), frame, frame])
@@ -64,7 +64,7 @@ class Convolution(Layer):
 
 
 class AveragePool(Layer):
-    """y is the mean of each window, the frame's zeros included; so every pixel in it has derivative 1 / size²."""
+    """y is the mean of each window, the frame's zeros included: every pixel in it has derivative 1 / size²."""
 
     def __init__(self, size: int, *, stride: int, padding: int = 0) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class AveragePool(Layer):
 
 
 class MaxPool(Layer):
-    """y is the largest pixel of each window, which alone receives the window's gradient; the first, of equals."""
+    """y is the largest pixel of each window, the first of equals; it alone receives the window's gradient."""
 
     def __init__(self, size: int, *, stride: int) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class MaxPool(Layer):
 
 
 class GlobalAveragePool(Layer):
-    """y [batch, channels] is the mean of each channel's picture; every pixel has derivative 1 / (height · width)."""
+    """y [batch, channels] is the mean of each channel: every pixel has derivative 1 / (height · width)."""
 
     def forward(self, x: Array) -> Array:
         self.shape = x.shape
@@ -114,11 +114,11 @@ class GlobalAveragePool(Layer):
 
 
 class Standardise(Layer):
-    """y = (x − μ) / s with s = √(σ² + ε): each channel brought to mean 0 and variance 1 over batch and pixels.
+    """y = (x - μ) / s with s = √(variance + ε): each channel at mean 0 and variance 1 over batch and pixels.
 
-    x [batch, channels, …]. A pixel moves the answer in three ways: by itself, 1/s; through the mean,
-    ∂μ/∂x = 1/m for m values a channel; and through the spread, ∂s/∂x = (x − μ) / (m s) = y / m. Together
-    d_x = (d_y − mean(d_y) − y · mean(d_y · y)) / s, the means taken as μ is (Ioffe and Szegedy, 2015, section 3).
+    x [batch, channels, …]. A pixel moves its channel's m values in three ways: its own by 1/s; all of them
+    through the mean, ∂μ/∂x = 1/m; and all through the spread, ∂s/∂x = (x - μ) / (m s) = y / m. Together
+    d_x = (d_y - mean(d_y) - y · mean(d_y · y)) / s, each mean taken as μ is (Ioffe and Szegedy, 2015).
     """
 
     def __init__(self, epsilon: float = 1e-5) -> None:
@@ -155,14 +155,14 @@ class ChannelAffine(Layer):
 
 
 def batch_norm(scale: Array, shift: Array, epsilon: float = 1e-5) -> Network:
-    """Batch normalisation as it trains: standardise by the batch, then let the network choose scale and shift."""
+    """Batch normalisation as it trains: standardise by the batch, then scale and shift as is learned."""
     return Network(Standardise(epsilon), ChannelAffine(scale, shift))
 
 
 def frozen_batch_norm(
     scale: Array, shift: Array, mean: Array, variance: Array, epsilon: float = 1e-5
 ) -> ChannelAffine:
-    """Batch normalisation as it serves: with fixed statistics it is affine, so image i depends on image i alone."""
+    """Batch normalisation as it serves: with fixed statistics it is affine, and each image stands alone."""
     slope = scale / np.sqrt(variance + epsilon)
     return ChannelAffine(slope, shift - slope * mean)
 

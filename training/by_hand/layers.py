@@ -14,8 +14,8 @@ Array: TypeAlias = NDArray[np.floating[Any]]
 class Layer(ABC):
     """A function y = f(x) with weights of its own, or none.
 
-    `gradients` holds one array for each of `parameters`, of the same shape, once `backward` has run. Weights are
-    updated in place, so a layer never replaces its parameter arrays.
+    `gradients` holds one array for each of `parameters`, of the same shape, once `backward` has run. Learning
+    updates `parameters` in place, so a layer never replaces these arrays.
     """
 
     def __init__(self, *parameters: Array) -> None:
@@ -28,7 +28,7 @@ class Layer(ABC):
 
     @abstractmethod
     def backward(self, d_y: Array) -> Array:
-        """Take the loss's gradient with respect to y, fill `gradients`, return the gradient with respect to x."""
+        """Take the gradient of the loss by y, set `gradients`, and return the gradient of the loss by x."""
 
 
 class Polynomial(Layer):
@@ -51,11 +51,12 @@ class Polynomial(Layer):
 
 
 def _sum_of_powers(coefficients: Array, x: Array) -> Array:
-    return x[..., np.newaxis] ** np.arange(len(coefficients)) @ coefficients
+    y: Array = x[..., np.newaxis] ** np.arange(len(coefficients)) @ coefficients
+    return y
 
 
 class Tanh(Layer):
-    """y = tanh x = sinh x / cosh x; the quotient rule gives dy/dx = (cosh² − sinh²) / cosh² = 1 − y²."""
+    """y = tanh x = sinh x / cosh x; the quotient rule gives dy/dx = (cosh² - sinh²) / cosh² = 1 - y²."""
 
     def forward(self, x: Array) -> Array:
         self.y = np.tanh(x)
@@ -66,7 +67,7 @@ class Tanh(Layer):
 
 
 class Sigmoid(Layer):
-    """y = 1 / (1 + e⁻ˣ); dy/dx = e⁻ˣ / (1 + e⁻ˣ)² = y (1 − y), since 1 − y = e⁻ˣ / (1 + e⁻ˣ).
+    """y = 1 / (1 + e⁻ˣ); dy/dx = e⁻ˣ / (1 + e⁻ˣ)² = y (1 - y), since 1 - y = e⁻ˣ / (1 + e⁻ˣ).
 
     Computed as (1 + tanh(x/2)) / 2, the same function, because e⁻ˣ overflows where x is far below zero.
     """
@@ -80,7 +81,7 @@ class Sigmoid(Layer):
 
 
 class ReLU(Layer):
-    """y = max(x, 0); dy/dx is 1 above zero and 0 below, and taken to be 0 at zero, where there is a corner."""
+    """y = max(x, 0); dy/dx is 1 above zero and 0 below, and taken to be 0 at the corner between them."""
 
     def forward(self, x: Array) -> Array:
         self.positive = x > 0
@@ -91,7 +92,7 @@ class ReLU(Layer):
 
 
 class Linear(Layer):
-    """y = x W + b, with x [batch, inputs], W [inputs, outputs], b [outputs] or no bias at all, y [batch, outputs].
+    """y = x W + b, with x [batch, inputs], W [inputs, outputs], b [outputs] or none, y [batch, outputs].
 
     yᵢⱼ = Σₖ xᵢₖ Wₖⱼ + bⱼ, so ∂yᵢⱼ/∂Wₖⱼ = xᵢₖ, ∂yᵢⱼ/∂xᵢₖ = Wₖⱼ and ∂yᵢⱼ/∂bⱼ = 1. Summed over all that a
     weight or an input touches: d_W = xᵀ d_y, d_x = d_y Wᵀ, and d_b is the sum of d_y over the batch.
@@ -112,7 +113,11 @@ class Linear(Layer):
 
 
 class Network(Layer):
-    """Layers one after another, y = f₃(f₂(f₁(x))); the chain rule walks them in reverse. Without any, y = x."""
+    """Layers one after another, y = f₃(f₂(f₁(x))), or y = x where there are none.
+
+    The chain rule dy/dx = f₃' · f₂' · f₁' is multiplied from the left: the layers in reverse, each handing the
+    one before it the gradient by what that one made.
+    """
 
     def __init__(self, *layers: Layer) -> None:
         super().__init__(*(parameter for layer in layers for parameter in layer.parameters))
@@ -131,7 +136,7 @@ class Network(Layer):
 
 
 class Reshape(Layer):
-    """The same numbers in another shape, `shape` for one sample: each y is one x, so gradients only move back."""
+    """The same numbers in another shape, `shape` for each sample; gradients move back to where they were."""
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
@@ -146,7 +151,7 @@ class Reshape(Layer):
 
 
 class Residual(Layer):
-    """y = F(x) + S(x), where S, the skip, is a smaller layer or x itself; the gradient takes both ways and adds up."""
+    """y = F(x) + S(x), where the skip S is a smaller layer or x itself; the gradients of both ways add up."""
 
     def __init__(self, transform: Layer, skip: Layer) -> None:
         super().__init__(*transform.parameters, *skip.parameters)
@@ -165,11 +170,11 @@ class Recurrent(Layer):
     """A sequence read step by step; the answer is the last state.
 
     hₜ = tanh([xₜ, hₜ₋₁] W + b) from h₀ = 0, with x [batch, steps, inputs], W [inputs + hidden, hidden],
-    b [hidden], y = h_last [batch, hidden]. Input and state stand side by side, the rows of W one above the other,
-    so the product is the sum xₜ W_x + hₜ₋₁ W_h: one step is a linear layer and a tanh.
+    b [hidden], y = h_last [batch, hidden]. Input and state stand side by side, so the product is the sum
+    xₜ W_x + hₜ₋₁ W_h, with W_x above W_h in W: one step is a linear layer and a tanh.
 
-    Backpropagation through time: the gradient by [xₜ, hₜ₋₁] splits into the input's part and the part that the
-    step before receives; all steps share W and b, so their gradients add up.
+    Backpropagation through time: the gradient by [xₜ, hₜ₋₁] splits into the input's part and the part that
+    the step before receives; all steps share W and b, so their gradients add up.
     """
 
     def __init__(self, weight: Array, bias: Array) -> None:

@@ -17,13 +17,13 @@ Loss: TypeAlias = Callable[[Array, NDArray[Any]], tuple[float, Array]]
 
 
 def squared_error(prediction: Array, target: NDArray[Any]) -> tuple[float, Array]:
-    """Σ (y − t)² over arrays of one shape, and its gradient 2 (y − t)."""
+    """Σ (y - t)² over arrays of one shape, and its gradient 2 (y - t)."""
     error = prediction - target
     return float(np.sum(error**2)), 2 * error
 
 
 def log_softmax(logits: Array) -> Array:
-    """The logarithm of softmax over the last axis: zⱼ − log Σ eᶻ.
+    """The logarithm of softmax over the last axis: zⱼ - log Σ eᶻ.
 
     The log-sum-exp is taken relative to the largest logit m, log Σ eᶻ = m + log Σ eᶻ⁻ᵐ: no exponent is above
     zero, so nothing overflows, and one is zero, so the logarithm is never of zero.
@@ -38,9 +38,9 @@ def softmax(logits: Array) -> Array:
 
 
 def cross_entropy(logits: Array, labels: NDArray[Any]) -> tuple[float, Array]:
-    """Σ −log p_label over a batch, from logits z [batch, classes] and integer labels [batch], and its gradient.
+    """Σ -log p_label over a batch, from logits z [batch, classes] and integer labels [batch], and its gradient.
 
-    −log p_label = log Σ eᶻ − z_label. By zⱼ its derivative is eᶻʲ / Σ eᶻ − [j = label] = pⱼ − [j = label]:
+    -log p_label = log Σ eᶻ - z_label. By zⱼ its derivative is eᶻʲ / Σ eᶻ - [j = label] = pⱼ - [j = label]:
     the probabilities, less one at the right class.
     """
     rows = np.arange(len(labels))

@@ -118,7 +118,7 @@ WORKED_NUMBERS = (
         FOUR_DECIMALS,
         _tanh_neuron_gradient,
     ),
-    WorkedNumber("2×2 kernel (0, 1, 2, 3) on (0, 1, 3, 4)", 19, EXACT, _small_kernel),
+    WorkedNumber("2x2 kernel (0, 1, 2, 3) on (0, 1, 3, 4)", 19, EXACT, _small_kernel),
     WorkedNumber(
         "average pooling 3, stride 2, padding 1, of sides of 26: sides", (13, 13), EXACT, _pooled_size
     ),
@@ -132,10 +132,10 @@ WORKED_NUMBERS = (
         "recurrent step on joined input and state, less the sum of two products", 0, 1e-14, _recurrent_step
     ),
     WorkedNumber(
-        "weights of 3→64 (3×3), 64→192 (5×5), 192→10 without biases: each, all",
+        "weights of 3→64 (3x3), 64→192 (5x5), 192→10 without biases: each, all",
         (1_728, 307_200, 1_920, 310_848),
         EXACT,
         _weight_counts,
     ),
-    WorkedNumber("weights of a 128→192 3×3 convolution", 221_184, EXACT, _convolution_weights),
+    WorkedNumber("weights of a 128→192 3x3 convolution", 221_184, EXACT, _convolution_weights),
 )
