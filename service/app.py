@@ -170,7 +170,7 @@ def _route(path: str, handler: Handler, method: str) -> Route:
 
 
 def _answered(route: str, handler: Handler) -> Handler:
-    """`handler` with every error turned into its response, and each answer counted and given its request id."""
+    """`handler` with errors turned into responses, and every answer counted and given its request id."""
 
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()

@@ -5,6 +5,7 @@ What is checked, and why, is the contract in models/README.md.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -12,6 +13,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -32,7 +34,7 @@ from pydantic import (
 )
 
 from service.errors import ArtifactRejected
-from service.settings import Device
+from service.settings import Device, Settings
 
 CLASSES = 10
 PROBABILITY_TOLERANCE = 1e-4
@@ -106,6 +108,12 @@ class Classifier:
     predict: Callable[[Images], Answers]
 
 
+def load_named(name: str, settings: Settings) -> Classifier:
+    """`load` for the artifact called `name`, as `settings` want it to run."""
+    path = settings.models_dir / f"{name}.onnx"
+    return load(path, device=settings.device, threads=settings.inference_threads())
+
+
 def load(path: Path, *, device: Device, threads: int) -> Classifier:
     """The classifier in `path`, whose golden images it answered right on the provider it will serve with.
 
@@ -172,6 +180,19 @@ def has_cuda_driver() -> bool:
     return True
 
 
+def runtime_facts() -> dict[str, str]:
+    """What of ONNX Runtime and CUDA is found on this machine, for people to read."""
+    found = {
+        "ONNX Runtime": ort.__version__,
+        "execution providers": ", ".join(ort.get_available_providers()),
+        "NVIDIA driver": "found" if has_cuda_driver() else "none, so models run on the CPU",
+    }
+    for package in ("nvidia-cuda-runtime", "nvidia-cudnn-cu13"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
 def _read_card(name: str, entries: Mapping[str, str]) -> tuple[Card | None, list[str]]:
     try:
         card = Card.model_validate(entries)
@@ -210,7 +231,7 @@ def _tensor_faults(session: ort.InferenceSession) -> list[str]:
 def _golden_faults(path: Path, predict: Callable[[Images], Answers]) -> list[str]:
     """A sentence for each way in which the answers to the golden images break the contract."""
     try:
-        with np.load(path, allow_pickle=False) as golden:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as golden:
             images, probabilities, typicality = (
                 golden[key] for key in ("images", "probabilities", "typicality")
             )

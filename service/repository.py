@@ -87,16 +87,12 @@ class Repository:
 def load_all(settings: Settings) -> dict[str, Classifier]:
     """The classifiers that `settings` asks for, by name; raises as `Repository.open` does."""
     required = {settings.default_model, *settings.models}
-    names = settings.models or sorted(path.stem for path in settings.models_dir.glob("*.onnx"))
     classifiers: dict[str, Classifier] = {}
-    for name in dict.fromkeys((*names, settings.default_model)):
-        path = settings.models_dir / f"{name}.onnx"
+    for name in dict.fromkeys((*settings.model_names(), settings.default_model)):
         try:
-            classifiers[name] = artifacts.load(
-                path, device=settings.device, threads=settings.inference_threads()
-            )
+            classifiers[name] = artifacts.load_named(name, settings)
         except ArtifactRejected as error:
             if name in required or settings.device == "cuda":
                 raise
-            log.error("not served: %s", error)  # noqa: TRY400 - its sentences say all; a traceback would hide them
+            log.error("not served: %s", error)  # noqa: TRY400 - its sentences say all that a traceback would
     return classifiers

@@ -10,7 +10,10 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Device = Literal["auto", "cpu", "cuda"]
+SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
 
 class Settings(BaseSettings):
@@ -18,7 +21,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DIGITSERVE_", frozen=True, extra="forbid")
 
-    models_dir: Path = Field(Path("models"), description="folder of the artifacts")
+    models_dir: Path = Field(SHIPPED_MODELS, description="folder of the artifacts")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="names of the models to serve, separated by commas; empty serves all in the folder"
     )
@@ -52,6 +55,10 @@ class Settings(BaseSettings):
                 f"max_queue ({self.max_queue}) must hold one request of max_images ({self.max_images})"
             )
         return self
+
+    def model_names(self) -> list[str]:
+        """The models to serve: those named, or every artifact in the folder."""
+        return list(self.models) or sorted(path.stem for path in self.models_dir.glob("*.onnx"))
 
     def inference_threads(self) -> int:
         """Threads for one worker's sessions: its share of the cores this process may really use."""

@@ -1,0 +1,231 @@
+"""An artifact is served when it keeps the contract, and refused with a sentence for each rule it breaks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from tiny import expected, golden_images, write_artifact
+
+from service.artifacts import has_cuda_driver, load
+from service.errors import ArtifactRejected
+
+
+def reasons(path: Path) -> list[str]:
+    with pytest.raises(ArtifactRejected) as caught:
+        load(path, device="cpu", threads=1)
+    return caught.value.reasons
+
+
+def test_a_whole_artifact_is_loaded_and_answers(tmp_path: Path) -> None:
+    path = write_artifact(tmp_path)
+    classifier = load(path, device="cpu", threads=1)
+    probabilities, typicality = classifier.predict(golden_images())
+    np.testing.assert_allclose(probabilities, expected(golden_images())[0], atol=1e-6)
+    assert typicality.shape == (16,)
+    assert classifier.provider == "CPUExecutionProvider"
+    assert classifier.version == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    assert classifier.card.labels == tuple("0123456789")
+
+
+def test_an_artifact_without_calibration_is_loaded(tmp_path: Path) -> None:
+    path = write_artifact(
+        tmp_path,
+        calibrated="false",
+        expected_calibration_error=None,
+        conformal_level=None,
+        conformal_quantile=None,
+        in_distribution_level=None,
+        in_distribution_threshold=None,
+    )
+    card = load(path, device="cpu", threads=1).card
+    assert card.conformal_quantile is None
+    assert card.in_distribution_threshold is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("contract_version", "2"),
+        ("contract_version", None),
+        ("recipe", "another"),
+        ("dataset", None),
+        ("labels", json.dumps(list("012345678"))),
+        ("labels", "zero, one"),
+        ("canonical_form", "letter"),
+        ("parameters", "many"),
+        ("parameters", "0"),
+        ("test_accuracy", "1.5"),
+        ("test_accuracy", "nan"),
+        ("temperature", "0"),
+        ("temperature", "inf"),
+        ("calibrated", "perhaps"),
+        ("conformal_quantile", None),
+        ("in_distribution_threshold", "nan"),
+        ("packages", "[]"),
+        ("created", "yesterday"),
+        ("created", "2026-01-01T00:00:00"),
+    ],
+)
+def test_a_wrong_metadata_entry_is_refused(tmp_path: Path, entry: str, value: str | None) -> None:
+    [reason] = reasons(write_artifact(tmp_path, **{entry: value}))
+    assert entry in reason
+
+
+def test_every_broken_rule_has_its_sentence(tmp_path: Path) -> None:
+    path = write_artifact(tmp_path, temperature="-1", dataset=None, seed="x")
+    assert len(reasons(path)) == 3
+
+
+def test_calibration_entries_without_calibration_are_refused(tmp_path: Path) -> None:
+    [reason] = reasons(write_artifact(tmp_path, calibrated="false"))
+    assert "must have none of" in reason
+
+
+def test_a_fixed_batch_size_is_refused(tmp_path: Path) -> None:
+    assert any("fixes the batch size at 16" in reason for reason in reasons(write_artifact(tmp_path, batch=16)))
+
+
+def edited(path: Path, edit: Callable[[onnx.ModelProto], None]) -> Path:
+    model = onnx.load(path)
+    edit(model)
+    onnx.save(model, path)
+    return path
+
+
+def test_a_missing_output_is_refused(tmp_path: Path) -> None:
+    def drop(model: onnx.ModelProto) -> None:
+        del model.graph.output[1]
+
+    assert reasons(edited(write_artifact(tmp_path), drop)) == ["The graph has no tensor `typicality`."]
+
+
+def test_an_output_of_another_name_is_refused(tmp_path: Path) -> None:
+    def rename(model: onnx.ModelProto) -> None:
+        model.graph.output[1].name = "column_float"
+
+    assert "The graph has an unknown tensor `column_float`." in reasons(edited(write_artifact(tmp_path), rename))
+
+
+def test_an_output_of_another_shape_is_refused(tmp_path: Path) -> None:
+    def keep_the_column(model: onnx.ModelProto) -> None:
+        reshape = next(node for node in model.graph.node if node.output[0] == "typicality")
+        reshape.input[1] = "flat"
+        model.graph.output[1].type.tensor_type.shape.dim.add().dim_value = 1
+
+    [reason] = reasons(edited(write_artifact(tmp_path), keep_the_column))
+    assert reason.startswith("`typicality` is ")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x0a" + bytes(100)])
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(content)
+    [reason] = reasons(path)
+    assert "ONNX Runtime cannot open the file" in reason
+
+
+def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
+    path = write_artifact(tmp_path)
+    path.write_bytes(path.read_bytes()[:-400])
+    assert reasons(path)
+
+
+def test_a_model_with_weights_in_another_file_is_refused(tmp_path: Path) -> None:
+    path = write_artifact(tmp_path, slow_layers=1)
+    model = onnx.load(path)
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert (tmp_path / "weights.bin").exists()
+    [reason] = reasons(path)
+    assert "ONNX Runtime cannot open the file" in reason
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    assert reasons(tmp_path / "absent.onnx") == ["The file cannot be read: No such file or directory."]
+
+
+def golden(path: Path, **changes: np.ndarray) -> Path:
+    file = path.with_name(f"{path.stem}.golden.npz")
+    with np.load(file) as old:
+        arrays = {**old, **changes}
+    np.savez(file, **{key: value for key, value in arrays.items() if value is not None})
+    return path
+
+
+def test_an_artifact_without_golden_file_is_refused(tmp_path: Path) -> None:
+    path = write_artifact(tmp_path)
+    path.with_name("tiny.golden.npz").unlink()
+    [reason] = reasons(path)
+    assert "tiny.golden.npz cannot be read" in reason
+
+
+def test_a_truncated_golden_file_is_refused(tmp_path: Path) -> None:
+    path = write_artifact(tmp_path)
+    file = path.with_name("tiny.golden.npz")
+    file.write_bytes(file.read_bytes()[:200])
+    [reason] = reasons(path)
+    assert "cannot be read" in reason
+
+
+def test_a_model_that_answers_its_golden_images_otherwise_is_refused(tmp_path: Path) -> None:
+    probabilities, typicality = expected(golden_images())
+    off_by_more = golden(write_artifact(tmp_path), probabilities=probabilities + np.float32(2e-4))
+    [reason] = reasons(off_by_more)
+    assert "answers differ for golden images" in reason
+    load(golden(off_by_more, probabilities=probabilities + np.float32(5e-5)), device="cpu", threads=1)
+    [reason] = reasons(golden(off_by_more, typicality=typicality * np.float32(1.01)))
+    assert "in typicality" in reason
+    [reason] = reasons(golden(off_by_more, typicality=typicality * np.float32("nan")))
+    assert "answers differ" in reason
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"images": np.zeros((16, 28, 27), np.uint8)},
+        {"images": np.zeros((16, 28, 28), np.float32)},
+        {"images": np.zeros((1, 28, 28), np.uint8)},
+        {"probabilities": np.zeros((16, 9), np.float32)},
+        {"typicality": np.zeros((15,), np.float32)},
+    ],
+)
+def test_golden_arrays_of_other_shapes_are_refused(tmp_path: Path, changes: dict[str, np.ndarray]) -> None:
+    [reason] = reasons(golden(write_artifact(tmp_path), **changes))
+    assert "golden file" in reason
+
+
+def test_probabilities_that_do_not_sum_to_one_are_refused(tmp_path: Path) -> None:
+    def skip_softmax(model: onnx.ModelProto) -> None:
+        softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+        softmax.op_type = "Identity"
+        del softmax.attribute[:]
+
+    broken = reasons(edited(write_artifact(tmp_path), skip_softmax))
+    assert any("misses 1 by" in reason for reason in broken)
+
+
+def test_an_answer_that_depends_on_its_neighbours_is_refused(tmp_path: Path) -> None:
+    def softmax_over_the_batch(model: onnx.ModelProto) -> None:
+        softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+        softmax.attribute[0].i = 0
+
+    broken = reasons(edited(write_artifact(tmp_path), softmax_over_the_batch))
+    assert any("an image alone and the same image in a batch" in reason for reason in broken)
+
+
+@pytest.mark.skipif(has_cuda_driver(), reason="only a machine without a GPU can show this refusal")
+def test_cuda_is_refused_where_the_session_would_run_on_the_cpu(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactRejected, match="device=cuda was asked for"):
+        load(write_artifact(tmp_path), device="cuda", threads=1)
+    assert load(write_artifact(tmp_path), device="auto", threads=1).provider == "CPUExecutionProvider"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_cuda_driver(), reason="NO GPU HERE: the CUDA provider is not tested")
+def test_cuda_really_runs_on_the_gpu(tmp_path: Path) -> None:
+    assert load(write_artifact(tmp_path), device="cuda", threads=1).provider == "CUDAExecutionProvider"
