@@ -12,6 +12,7 @@ from multipart import MultipartError, PushMultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from service.errors import BadBase64, BadRequest, EmptyUpload, ImageRejected, RequestTooLarge, TooManyImages
+from service.images import is_image
 
 Upload = bytes | ImageRejected  # what could not even be read keeps its place among its neighbours
 
@@ -66,7 +67,7 @@ def parse_uploads(body: bytes, content_type: str, max_images: int) -> list[Uploa
     media_type, options = parse_options_header(content_type)
     if media_type == "multipart/form-data":
         return _form_files(body, options, max_images)
-    if media_type == "application/json" or body.lstrip()[:1] == b"{":
+    if body.lstrip()[:1] == b"{" or (media_type == "application/json" and not is_image(body)):
         return _json_images(body, max_images)
     return [body]
 

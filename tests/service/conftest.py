@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from tiny import write_artifact
 
@@ -43,9 +43,9 @@ class Server:
         give_up = time.monotonic() + within_s
         while time.monotonic() < give_up and self.process.poll() is None:
             try:
-                if httpx.get(f"{self.url}/readyz", timeout=within_s).status_code == 200:
+                if httpx2.get(f"{self.url}/readyz", timeout=within_s).status_code == 200:
                     return
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 time.sleep(0.05)  # nothing listens yet, so there is no event to wait for
         raise AssertionError(f"the server did not become ready:\n{self.log.read_text()}")
 
