@@ -33,6 +33,7 @@ from starlette.routing import Route
 from service import metrics
 from service.answers import Answer, describe
 from service.batching import Images
+from service.draining import Drain
 from service.errors import (
     AllImagesRejected,
     ArtifactRejected,
@@ -87,19 +88,44 @@ class PredictQuery(BaseModel):
 class Api:
     """Our routes over the served models."""
 
-    def __init__(self, repository: Repository, settings: Settings) -> None:
+    def __init__(self, repository: Repository, drain: Drain, settings: Settings) -> None:
         self._repository = repository
+        self._drain = drain
         self._settings = settings
         self._decoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
         self._routes = [
-            _route("/predict", self.predict, "POST"),
-            _route("/models", self.list_models, "GET"),
-            _route("/models/{name}", self.get_model, "GET"),
-            _route("/metrics", self.get_metrics, "GET"),
+            self._route("/predict", self.predict, ["POST"]),
+            self._route("/models", self.list_models, ["GET"]),
+            self._route("/models/{name}", self.get_model, ["GET"]),
+            self._route("/metrics", self.get_metrics, ["GET"]),
         ]
-        unknown = Route("/{path:path}", _answered("unknown", self.refuse_unknown), methods=EVERY_METHOD)
+        unknown = self._route("/{path:path}", self.refuse_unknown, EVERY_METHOD)
         unknown.path_regex = NOT_BENTOML
         self.app = Starlette(routes=[*self._routes, unknown])
+
+    def _route(self, path: str, handler: Handler, methods: list[str]) -> Route:
+        """`handler` at `path`, with errors turned into responses and every answer counted."""
+
+        async def endpoint(request: Request) -> Response:
+            started = time.perf_counter()
+            request_id = _request_id(request)
+            try:
+                response = await handler(request)
+            except DigitServeError as error:
+                if error.status == 500:  # the one status whose cause only the log may tell
+                    log.exception("request %s failed", request_id)
+                response = _error_response(error, request_id)
+            except Exception:
+                log.exception("request %s failed", request_id)
+                response = _error_response(DigitServeError("Something went wrong here."), request_id)
+            response.headers["x-request-id"] = request_id
+            if self._drain.draining:
+                response.headers["connection"] = "close"
+            metrics.REQUESTS.labels(path, response.status_code).inc()
+            metrics.REQUEST_SECONDS.labels(path).observe(time.perf_counter() - started)
+            return response
+
+        return Route(path, endpoint, methods=methods)
 
     async def predict(self, request: Request) -> Response:
         """Read, canonicalise, classify; one prediction for each image, in order."""
@@ -163,33 +189,6 @@ class Api:
             return [read(upload) for upload in uploads]
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._decoders, lambda: [read(upload) for upload in uploads])
-
-
-def _route(path: str, handler: Handler, method: str) -> Route:
-    return Route(path, _answered(path, handler), methods=[method])
-
-
-def _answered(route: str, handler: Handler) -> Handler:
-    """`handler` with errors turned into responses, and every answer counted and given its request id."""
-
-    async def endpoint(request: Request) -> Response:
-        started = time.perf_counter()
-        request_id = _request_id(request)
-        try:
-            response = await handler(request)
-        except DigitServeError as error:
-            if error.status == 500:  # the one status whose cause only the log may tell
-                log.exception("request %s failed", request_id)
-            response = _error_response(error, request_id)
-        except Exception:
-            log.exception("request %s failed", request_id)
-            response = _error_response(DigitServeError("Something went wrong here."), request_id)
-        response.headers["x-request-id"] = request_id
-        metrics.REQUESTS.labels(route, response.status_code).inc()
-        metrics.REQUEST_SECONDS.labels(route).observe(time.perf_counter() - started)
-        return response
-
-    return endpoint
 
 
 def _request_id(request: Request) -> str:
@@ -258,6 +257,7 @@ def _describe_model(model: ServedModel) -> Answer:
 
 SETTINGS = Settings()
 REPOSITORY = Repository(SETTINGS)
+DRAIN = Drain(drain_s=SETTINGS.drain_ms / 1000, alone=SETTINGS.workers == 1)
 
 
 @bentoml.service(
@@ -269,7 +269,7 @@ REPOSITORY = Repository(SETTINGS)
     metrics={"enabled": False},
     tracing={"excluded_urls": [".*"]},
 )
-@bentoml.asgi_app(Api(REPOSITORY, SETTINGS).app)
+@bentoml.asgi_app(Api(REPOSITORY, DRAIN, SETTINGS).app)
 class DigitServe:
     """Classifies pictures of handwritten digits and garments."""
 
@@ -286,6 +286,7 @@ class DigitServe:
     async def open(self) -> None:
         _configure_logging(SETTINGS.log_level)
         await asyncio.to_thread(REPOSITORY.open)
+        DRAIN.install()
         # What is loaded now stays. Collections of this large heap were the long tail of every answer.
         gc.collect()
         gc.freeze()
@@ -296,7 +297,7 @@ class DigitServe:
         await REPOSITORY.close()
 
     async def __is_ready__(self) -> bool:
-        return REPOSITORY.ready
+        return REPOSITORY.ready and not DRAIN.draining
 
 
 def _configure_logging(level: str) -> None:

@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     max_batch: int = Field(64, ge=1, description="largest batch that is computed at once")
     max_queue: int = Field(1024, ge=1, description="most images that wait for one model")
     timeout_ms: int = Field(5_000, ge=1, le=9_000, description="deadline of a request, from its last byte")
+    drain_ms: int = Field(500, ge=0, le=60_000, description="how long SIGTERM leaves open connections in use")
 
     log_level: LogLevel = Field("info", description="least severe level that is logged")
 

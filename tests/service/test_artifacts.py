@@ -88,7 +88,9 @@ def test_calibration_entries_without_calibration_are_refused(tmp_path: Path) -> 
 
 
 def test_a_fixed_batch_size_is_refused(tmp_path: Path) -> None:
-    assert any("fixes the batch size at 16" in reason for reason in reasons(write_artifact(tmp_path, batch=16)))
+    assert any(
+        "fixes the batch size at 16" in reason for reason in reasons(write_artifact(tmp_path, batch=16))
+    )
 
 
 def edited(path: Path, edit: Callable[[onnx.ModelProto], None]) -> Path:
@@ -109,7 +111,9 @@ def test_an_output_of_another_name_is_refused(tmp_path: Path) -> None:
     def rename(model: onnx.ModelProto) -> None:
         model.graph.output[1].name = "column_float"
 
-    assert "The graph has an unknown tensor `column_float`." in reasons(edited(write_artifact(tmp_path), rename))
+    assert "The graph has an unknown tensor `column_float`." in reasons(
+        edited(write_artifact(tmp_path), rename)
+    )
 
 
 def test_an_output_of_another_shape_is_refused(tmp_path: Path) -> None:

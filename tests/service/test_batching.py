@@ -92,7 +92,9 @@ def test_what_arrives_while_a_batch_is_computed_forms_the_next_one() -> None:
         await turns()
         assert queue.queued_images == 6
         network.released.set()
-        assert [answered(outputs) for outputs in await asyncio.gather(first, *rest)] == [[p] for p in range(1, 8)]
+        assert [answered(outputs) for outputs in await asyncio.gather(first, *rest)] == [
+            [p] for p in range(1, 8)
+        ]
         assert network.batches == [[1], [2, 3, 4, 5, 6, 7]]
         assert recorder.batches == [1, 6]
         assert queue.queued_images == 0

@@ -75,7 +75,13 @@ def test_what_is_no_request_is_refused_with_the_reason(body: bytes, content_type
 
 
 def test_a_raw_image_is_taken_whatever_its_declared_type() -> None:
-    for content_type in ("image/jpg", "text/plain", "application/x-www-form-urlencoded", "", "application/json"):
+    for content_type in (
+        "image/jpg",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "",
+        "application/json",
+    ):
         assert parse_uploads(PNG, content_type, max_images=3) == [PNG]
 
 
@@ -107,7 +113,9 @@ def test_more_images_than_allowed_are_refused() -> None:
         form(*[part(b"", 'form-data; name="x"')] * 10_000)
 
 
-@given(st.binary(), st.sampled_from([FORM, "application/json", "image/png", "multipart/form-data", "\x00;;="]))
+@given(
+    st.binary(), st.sampled_from([FORM, "application/json", "image/png", "multipart/form-data", "\x00;;="])
+)
 def test_any_bytes_give_uploads_or_our_own_error(body: bytes, content_type: str) -> None:
     try:
         uploads = parse_uploads(body, content_type, max_images=3)

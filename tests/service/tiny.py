@@ -99,10 +99,17 @@ def graph(*, slow_layers: int = 0, batch: str | int = "batch") -> onnx.GraphProt
 
 
 def write_artifact(
-    folder: Path, name: str = "tiny", *, slow_layers: int = 0, batch: str | int = "batch", **metadata: str | None
+    folder: Path,
+    name: str = "tiny",
+    *,
+    slow_layers: int = 0,
+    batch: str | int = "batch",
+    **metadata: str | None,
 ) -> Path:
     """An artifact and its golden file in `folder`; `metadata` replaces entries, None removes one."""
-    model = helper.make_model(graph(slow_layers=slow_layers, batch=batch), opset_imports=[helper.make_opsetid("", 18)])
+    model = helper.make_model(
+        graph(slow_layers=slow_layers, batch=batch), opset_imports=[helper.make_opsetid("", 18)]
+    )
     model.ir_version = 10
     entries = {**METADATA, "recipe": name, **metadata}
     helper.set_model_props(model, {key: value for key, value in entries.items() if value is not None})

@@ -1,0 +1,207 @@
+"""What only a real server process can promise: shared batches, shedding, hang-ups, draining, workers."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import psutil
+import pytest
+from conftest import ROOT, Server, StartServer
+from PIL import Image
+
+NEVER = "/predict?canonical=never"
+
+
+def picture(label: int) -> bytes:
+    """A picture that the tiny network reads as `label`."""
+    pixels = np.full((28, 28), 200, np.uint8)
+    pixels[0, 0] = label
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def form(body: bytes, count: int = 1) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("image", ("a.png", body))] * count
+
+
+def metric(server: Server, name: str) -> float:
+    """The value of one series, or 0 where it does not exist yet."""
+    text = httpx2.get(f"{server.url}/metrics").text
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+async def post_all(server: Server, bodies: list[bytes], count: int = 1) -> list[httpx2.Response]:
+    """Post every body at once, each on a connection of its own."""
+    limits = httpx2.Limits(max_connections=len(bodies))
+    async with httpx2.AsyncClient(base_url=server.url, timeout=30, limits=limits) as client:
+        return await asyncio.gather(*(client.post(NEVER, files=form(body, count)) for body in bodies))
+
+
+@pytest.fixture(scope="module")
+def server(start_server: StartServer, tiny_models: Path) -> Server:
+    return start_server(models_dir=tiny_models)
+
+
+def test_thirty_two_callers_share_batches_and_each_gets_its_own_answer(
+    start_server: StartServer, slow_models: Path
+) -> None:
+    server = start_server(models_dir=slow_models)
+    labels = [n % 10 for n in range(320)]
+    responses = asyncio.run(post_all(server, [picture(label) for label in labels[:32]]))
+    for _ in range(9):
+        responses += asyncio.run(post_all(server, [picture(label) for label in labels[:32]]))
+    assert [r.json()["predictions"][0]["label"] for r in responses] == [str(n) for n in labels[:32]] * 10
+    computed = metric(server, 'digitserve_batch_images_sum{model="mnist-cnn"}')
+    batches = metric(server, 'digitserve_batch_images_count{model="mnist-cnn"}')
+    assert computed == 320
+    assert batches < computed / 2, "callers that wait at the same time share batches"
+
+
+def test_one_poison_picture_among_many_callers_fails_alone(server: Server) -> None:
+    bodies = [picture(n % 10) for n in range(32)]
+    bodies[13] = bodies[13][:50]
+    responses = asyncio.run(post_all(server, bodies))
+    assert [r.status_code for r in responses] == [422 if n == 13 else 200 for n in range(32)]
+    labels = [r.json()["predictions"][0]["label"] for n, r in enumerate(responses) if n != 13]
+    assert labels == [str(n % 10) for n in range(32) if n != 13]
+
+
+def test_a_full_queue_answers_503_with_retry_after_and_recovers(
+    start_server: StartServer, slow_models: Path
+) -> None:
+    server = start_server(models_dir=slow_models, max_queue=256)
+    responses = asyncio.run(post_all(server, [picture(5)] * 8, count=200))
+    statuses = [response.status_code for response in responses]
+    assert set(statuses) == {200, 503}
+    for response in responses:
+        if response.status_code == 503:
+            assert int(response.headers["retry-after"]) >= 1
+            assert response.json()["error"]["code"] == "overloaded"
+        else:
+            assert [p["label"] for p in response.json()["predictions"]] == ["5"] * 200
+    assert asyncio.run(post_all(server, [picture(6)]))[0].status_code == 200
+
+
+def test_past_the_deadline_a_request_gets_504_and_the_next_is_answered(
+    start_server: StartServer, slow_models: Path
+) -> None:
+    server = start_server(models_dir=slow_models, timeout_ms=50, max_batch=16)
+    [late] = asyncio.run(post_all(server, [picture(5)], count=256))
+    assert late.status_code == 504
+    assert late.json()["error"]["code"] == "deadline_exceeded"
+    assert metric(server, 'digitserve_dropped_images_total{model="mnist-cnn",reason="expired"}') > 0
+    assert asyncio.run(post_all(server, [picture(6)]))[0].status_code == 200
+
+
+def test_a_caller_that_hangs_up_is_not_computed(start_server: StartServer, slow_models: Path) -> None:
+    server = start_server(models_dir=slow_models, max_batch=16)
+    dropped = 'digitserve_dropped_images_total{model="mnist-cnn",reason="caller_gone"}'
+    request = httpx2.Request("POST", f"{server.url}{NEVER}", files=form(picture(5), 256))
+    head = b"".join(b"%s: %s\r\n" % header for header in request.headers.raw)
+    with socket.create_connection(("127.0.0.1", server.port)) as caller:
+        caller.sendall(f"POST {NEVER} HTTP/1.1\r\n".encode() + head + b"\r\n" + request.read())
+        # The rest of the 256 images still waits when this one, behind them in the queue, is being answered.
+        while metric(server, 'digitserve_batch_images_count{model="mnist-cnn"}') < 1:
+            pass
+    assert asyncio.run(post_all(server, [picture(6)]))[0].status_code == 200
+    assert metric(server, dropped) > 0
+    computed = metric(server, 'digitserve_batch_images_sum{model="mnist-cnn"}')
+    assert computed + metric(server, dropped) == 257
+
+
+def test_a_50_mb_body_is_refused_and_the_answer_arrives(server: Server) -> None:
+    response = httpx2.post(f"{server.url}/predict", content=bytes(50_000_000), timeout=30)
+    assert response.status_code == 413
+    assert response.json()["error"]["code"] == "request_too_large"
+    chunks = (bytes(1_000_000) for _ in range(50))
+    assert httpx2.post(f"{server.url}/predict", content=chunks, timeout=30).status_code == 413
+
+
+def test_bentomls_own_routes_tell_the_truth(server: Server) -> None:
+    for path in ("/livez", "/readyz", "/", "/static_content/swagger-ui.css"):
+        assert httpx2.get(f"{server.url}{path}").status_code == 200, path
+
+
+def test_nothing_is_reported_to_bentomls_makers(server: Server) -> None:
+    family = [
+        psutil.Process(server.process.pid),
+        *psutil.Process(server.process.pid).children(recursive=True),
+    ]
+    assert len(family) > 1
+    assert all(process.environ().get("BENTOML_DO_NOT_TRACK", "").lower() == "true" for process in family)
+    remote = [c.raddr for p in family for c in p.net_connections() if c.raddr and c.raddr.ip != "127.0.0.1"]
+    assert remote == []
+
+
+def test_the_provider_is_in_the_log_and_in_models(server: Server) -> None:
+    [model] = httpx2.get(f"{server.url}/models").json()["models"]
+    assert f"on {model['provider']}" in server.log.read_text()
+
+
+def test_workers_sets_the_worker_processes_and_metrics_cover_them_all(
+    start_server: StartServer, tiny_models: Path
+) -> None:
+    server = start_server(models_dir=tiny_models, workers=2)
+    commands = [" ".join(child.cmdline()) for child in psutil.Process(server.process.pid).children()]
+    assert sum("_bentoml_impl.worker.service" in command for command in commands) == 2
+    asyncio.run(post_all(server, [picture(1)] * 40))
+    assert metric(server, 'digitserve_requests_total{route="/predict",status="200"}') == 40
+
+
+def test_after_sigterm_every_accepted_request_is_answered(
+    start_server: StartServer, slow_models: Path
+) -> None:
+    server = start_server(models_dir=slow_models)
+
+    def ask(_: int) -> list[str]:
+        """Outcomes of requests, one after another, until the server accepts no more of them."""
+        outcomes: list[str] = []
+        with httpx2.Client(base_url=server.url, timeout=30) as client:
+            for _ in range(10_000):
+                try:
+                    response = client.post(NEVER, files=form(picture(7), 8))
+                except httpx2.ConnectError:
+                    return outcomes
+                except httpx2.TransportError as error:
+                    return [*outcomes, f"accepted and lost: {error!r}"]
+                labels = {p["label"] for p in response.json().get("predictions", [{"label": "none"}])}
+                outcomes.append(f"{response.status_code} {labels}")
+                if len(outcomes) == 20:
+                    server.terminate()
+        raise AssertionError("the server never stopped")
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = [outcome for caller in pool.map(ask, range(8)) for outcome in caller]
+    assert server.process.wait(timeout=30) == 0
+    assert len(outcomes) >= 20
+    assert set(outcomes) == {"200 {'7'}"}
+
+
+def refused(**variables: str) -> subprocess.CompletedProcess[str]:
+    environment: Any = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", **variables}
+    command = [sys.executable, "-m", "service", "serve", "--port", "1"]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_bad_setting_or_a_missing_model_stops_the_start_with_a_sentence(tiny_models: Path) -> None:
+    bad_setting = refused(DIGITSERVE_WORKERS="many")
+    assert bad_setting.returncode != 0
+    assert "DIGITSERVE_WORKERS" in bad_setting.stderr
+    missing = refused(DIGITSERVE_MODELS_DIR=str(tiny_models), DIGITSERVE_DEFAULT_MODEL="absent")
+    assert missing.returncode != 0
+    assert "absent: The file cannot be read" in missing.stderr + missing.stdout
+    assert "Traceback" not in missing.stderr
