@@ -54,7 +54,14 @@ from training.by_hand.learning import (
     train_tanh_mlp,
     unit_length,
 )
-from training.by_hand.losses import Loss, cross_entropy, log_softmax, softmax, squared_error
+from training.by_hand.losses import (
+    Loss,
+    cross_entropy,
+    half_squared_error,
+    log_softmax,
+    softmax,
+    squared_error,
+)
 from training.by_hand.worked_numbers import WORKED_NUMBERS, WorkedNumber
 
 __all__ = [
@@ -84,6 +91,7 @@ __all__ = [
     "descend",
     "draw_weight",
     "frozen_batch_norm",
+    "half_squared_error",
     "least_squares",
     "linear_mlp",
     "linear_regression",

@@ -64,7 +64,7 @@ class Convolution(Layer):
 
 
 class AveragePool(Layer):
-    """y is the mean of each window, the frame's zeros included: every pixel in it has derivative 1 / size²."""
+    """y is the mean of each window, framing zeros included: every pixel in it has derivative 1 / size²."""
 
     def __init__(self, size: int, *, stride: int, padding: int = 0) -> None:
         super().__init__()
@@ -72,7 +72,8 @@ class AveragePool(Layer):
 
     def forward(self, x: Array) -> Array:
         self.shape = x.shape
-        return take_windows(x, self.size, self.stride, self.padding).mean(axis=(4, 5))
+        y: Array = take_windows(x, self.size, self.stride, self.padding).mean(axis=(4, 5))
+        return y
 
     def backward(self, d_y: Array) -> Array:
         share = d_y[..., np.newaxis, np.newaxis] / self.size**2
@@ -92,7 +93,8 @@ class MaxPool(Layer):
         windows = take_windows(x, self.size, self.stride, padding=0)
         pixels = windows.reshape(*windows.shape[:4], self.size**2)
         self.largest = pixels.argmax(axis=4, keepdims=True)
-        return pixels.max(axis=4)
+        y: Array = pixels.max(axis=4)
+        return y
 
     def backward(self, d_y: Array) -> Array:
         d_pixels = np.zeros((*d_y.shape, self.size**2), d_y.dtype)
@@ -106,7 +108,8 @@ class GlobalAveragePool(Layer):
 
     def forward(self, x: Array) -> Array:
         self.shape = x.shape
-        return x.mean(axis=(2, 3))
+        y: Array = x.mean(axis=(2, 3))
+        return y
 
     def backward(self, d_y: Array) -> Array:
         _, _, height, width = self.shape
@@ -127,14 +130,16 @@ class Standardise(Layer):
 
     def forward(self, x: Array) -> Array:
         self.axes = _all_but_channels(x)
-        self.spread = np.sqrt(x.var(axis=self.axes, keepdims=True) + self.epsilon)
-        self.y = (x - x.mean(axis=self.axes, keepdims=True)) / self.spread
-        return self.y
+        self.spread: Array = np.sqrt(x.var(axis=self.axes, keepdims=True) + self.epsilon)
+        y: Array = (x - x.mean(axis=self.axes, keepdims=True)) / self.spread
+        self.y = y
+        return y
 
     def backward(self, d_y: Array) -> Array:
-        through_mean = d_y.mean(axis=self.axes, keepdims=True)
-        through_spread = self.y * (d_y * self.y).mean(axis=self.axes, keepdims=True)
-        return (d_y - through_mean - through_spread) / self.spread
+        through_mean: Array = d_y.mean(axis=self.axes, keepdims=True)
+        through_spread: Array = self.y * (d_y * self.y).mean(axis=self.axes, keepdims=True)
+        d_x: Array = (d_y - through_mean - through_spread) / self.spread
+        return d_x
 
 
 class ChannelAffine(Layer):

@@ -59,7 +59,7 @@ class Tanh(Layer):
     """y = tanh x = sinh x / cosh x; the quotient rule gives dy/dx = (cosh² - sinh²) / cosh² = 1 - y²."""
 
     def forward(self, x: Array) -> Array:
-        self.y = np.tanh(x)
+        self.y: Array = np.tanh(x)
         return self.y
 
     def backward(self, d_y: Array) -> Array:
@@ -73,7 +73,7 @@ class Sigmoid(Layer):
     """
 
     def forward(self, x: Array) -> Array:
-        self.y = (1 + np.tanh(x / 2)) / 2
+        self.y: Array = (1 + np.tanh(x / 2)) / 2
         return self.y
 
     def backward(self, d_y: Array) -> Array:
@@ -115,8 +115,8 @@ class Linear(Layer):
 class Network(Layer):
     """Layers one after another, y = f₃(f₂(f₁(x))), or y = x where there are none.
 
-    The chain rule dy/dx = f₃' · f₂' · f₁' is multiplied from the left: the layers in reverse, each handing the
-    one before it the gradient by what that one made.
+    The chain rule dy/dx = f₃' · f₂' · f₁' is multiplied from the left: the layers in reverse, each handing
+    the one before it the gradient by what that one made.
     """
 
     def __init__(self, *layers: Layer) -> None:

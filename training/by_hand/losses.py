@@ -22,14 +22,21 @@ def squared_error(prediction: Array, target: NDArray[Any]) -> tuple[float, Array
     return float(np.sum(error**2)), 2 * error
 
 
+def half_squared_error(prediction: Array, target: NDArray[Any]) -> tuple[float, Array]:
+    """½ Σ (y - t)², as regression likes to write it: the gradient is the error y - t itself."""
+    total, gradient = squared_error(prediction, target)
+    return total / 2, gradient / 2
+
+
 def log_softmax(logits: Array) -> Array:
     """The logarithm of softmax over the last axis: zⱼ - log Σ eᶻ.
 
-    The log-sum-exp is taken relative to the largest logit m, log Σ eᶻ = m + log Σ eᶻ⁻ᵐ: no exponent is above
-    zero, so nothing overflows, and one is zero, so the logarithm is never of zero.
+    Taking the largest logit m out of both terms changes nothing, (zⱼ - m) - log Σ eᶻ⁻ᵐ, but then no exponent
+    is above zero, so nothing overflows, and one is zero, so the logarithm is never of zero.
     """
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
+    shifted: Array = logits - logits.max(axis=-1, keepdims=True)
+    log_sum_exp: Array = np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
+    return shifted - log_sum_exp
 
 
 def softmax(logits: Array) -> Array:
@@ -38,7 +45,7 @@ def softmax(logits: Array) -> Array:
 
 
 def cross_entropy(logits: Array, labels: NDArray[Any]) -> tuple[float, Array]:
-    """Σ -log p_label over a batch, from logits z [batch, classes] and integer labels [batch], and its gradient.
+    """Σ -log p_label from logits z [batch, classes] and integer labels [batch], and its gradient.
 
     -log p_label = log Σ eᶻ - z_label. By zⱼ its derivative is eᶻʲ / Σ eᶻ - [j = label] = pⱼ - [j = label]:
     the probabilities, less one at the right class.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from training.by_hand.image_layers import AveragePool, Convolution, GlobalAveragePool, batch_norm
-from training.by_hand.layers import Array, Layer, Linear, Network, Polynomial, Tanh
+from training.by_hand.layers import Array, Layer, Linear, Network, Polynomial, Recurrent, Tanh
 from training.by_hand.learning import minimise
 from training.by_hand.losses import cross_entropy, softmax
 
@@ -54,7 +54,7 @@ def _parabola_minimum() -> float:
 def _tanh_neuron_gradient() -> Array:
     neuron = Network(Linear(np.array([[1.0], [0.4]]), np.array([1.0])), Tanh())
     neuron.forward(np.array([[0.2, 0.3]]))
-    return neuron.backward(np.ones((1, 1)))[0]
+    return neuron.backward(np.ones((1, 1))).ravel()
 
 
 def _small_kernel() -> Array:
@@ -74,10 +74,13 @@ def _normalised_channels() -> NDArray[Any]:
 
 def _recurrent_step() -> Array:
     generator = np.random.default_rng(0)
-    inputs, state = generator.normal(size=(2, 5, 3))
-    weight_x, weight_h = generator.normal(size=(2, 3, 3))
-    joined = Linear(np.vstack([weight_x, weight_h])).forward(np.hstack([inputs, state]))
-    return joined - (inputs @ weight_x + state @ weight_h)
+    first, second = generator.normal(size=(2, 5, 3))
+    weight_x, weight_h = generator.normal(size=(3, 4)), generator.normal(size=(4, 4))
+    separate: Array = np.tanh(second @ weight_x + np.tanh(first @ weight_x) @ weight_h)
+    joined = Recurrent(np.vstack([weight_x, weight_h]), np.zeros(4)).forward(
+        np.stack([first, second], axis=1)
+    )
+    return joined - separate
 
 
 def _weight_counts() -> list[int]:
