@@ -1,4 +1,4 @@
-"""The networks, simplest first: each turns pixels between 0 and 1, [batch, 28, 28], into logits [batch, 10]."""
+"""The networks, simplest first, from pixels between 0 and 1 [batch, 28, 28] to logits [batch, 10]."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from training.data import SOURCES
 
@@ -164,7 +165,7 @@ def _rnn(recipe: Recipe) -> list[nn.Module]:
 def initialise(network: nn.Module, how: str, generator: torch.Generator) -> None:
     """Draw every weight of the linear and convolutional layers anew, in order, and set their biases to 0.
 
-    The draws have the shape (inputs, outputs) that the textbooks write, so that one generator gives the weights
+    The draws have the shape (inputs, outputs) that textbooks write, so that one generator gives the weights
     of a formula W1, W2, …; PyTorch keeps the transpose. "default" leaves PyTorch's own draws alone.
     """
     if how == "default":
@@ -191,11 +192,9 @@ def count_weights(network: nn.Module) -> int:
 
 def count_macs(network: nn.Module) -> int:
     """Return the multiply-adds of one forward pass of one image."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     training = network.training
     network.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, SIDE, SIDE))
     network.train(training)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2

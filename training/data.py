@@ -6,21 +6,19 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
+
+from training.errors import DataUnavailable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 TRAINING_IMAGES: Final = 60_000
-# Which images are held out for validation must not follow the training seed, or two runs could not be compared.
+# Not the training seed: runs with different seeds must be judged on the same images.
 VALIDATION_SEED: Final = 20_240_229
-
-
-class DataUnavailable(Exception):
-    """The images are not here, cannot be fetched, or are not what they should be."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +87,22 @@ class Split:
     def to(self, device: torch.device) -> Split:
         return Split(self.images.to(device), self.labels.to(device))
 
-    def first(self, count: int) -> Split:
-        return Split(self.images[:count], self.labels[:count])
+
+class Splits(NamedTuple):
+    """The images that weights are trained on, and those that choose between trainings."""
+
+    training: Split
+    validation: Split  # may be empty
+
+    def to(self, device: torch.device) -> Splits:
+        return Splits(self.training.to(device), self.validation.to(device))
 
 
-def load_training(
-    dataset: str, validation_images: int, folder: Path | None = None
-) -> tuple[Split, Split]:
+def load_training(dataset: str, validation_images: int, folder: Path | None = None) -> Splits:
     """Return the training and the validation split of the 60,000 training images.
 
-    The validation split is the first `validation_images` of one fixed shuffle, so the smaller split is part of
-    the larger, and no training seed moves it.
+    The validation split is the first `validation_images` of one fixed shuffle, not stratified: the smaller
+    split is part of the larger, and no training seed moves it.
 
     Raises:
         DataUnavailable: a sentence that says what to put where.
@@ -107,9 +110,9 @@ def load_training(
     everything = _load(dataset, folder, train=True)
     order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(VALIDATION_SEED))
     held_out, kept = order[:validation_images].sort().values, order[validation_images:].sort().values
-    return (
-        Split(everything.images[kept], everything.labels[kept]),
-        Split(everything.images[held_out], everything.labels[held_out]),
+    return Splits(
+        training=Split(everything.images[kept], everything.labels[kept]),
+        validation=Split(everything.images[held_out], everything.labels[held_out]),
     )
 
 
@@ -119,8 +122,6 @@ def load_test(dataset: str, folder: Path | None = None) -> Split:
 
 
 def _load(dataset: str, folder: Path | None, *, train: bool) -> Split:
-    from torchvision import datasets  # takes seconds to import, and only this function needs it
-
     source = SOURCES[dataset]
     root = folder or _default_folder()
     raw = root / source.folder / "raw"
@@ -129,7 +130,7 @@ def _load(dataset: str, folder: Path | None, *, train: bool) -> Split:
         _download(source, root)
     for name in names:
         _check(raw / name, source.md5[name])
-    content = getattr(datasets, source.folder)(root, train=train, download=False)
+    content = _torchvision_class(source)(root, train=train, download=False)
     return Split(content.data, content.targets.long())
 
 
@@ -138,16 +139,21 @@ def _default_folder() -> Path:
 
 
 def _download(source: Source, root: Path) -> None:
-    from torchvision import datasets
-
     try:
-        getattr(datasets, source.folder)(root, download=True)
+        _torchvision_class(source)(root, download=True)
     except (RuntimeError, OSError) as exc:
         wanted = "\n".join(f"  {root / source.folder / 'raw' / name}" for name in source.md5)
         raise DataUnavailable(
-            f"{source.folder} is not in {root} and could not be downloaded ({exc}). Put the uncompressed files\n"
-            f"{wanted}\nthere, or point --data or DIGITSERVE_DATA at the folder that holds {source.folder}/raw."
+            f"{source.folder} is not in {root} and could not be downloaded ({exc}).\n"
+            f"Put these uncompressed files there:\n{wanted}\n"
+            f"or point --data or DIGITSERVE_DATA at the folder that holds {source.folder}/raw."
         ) from exc
+
+
+def _torchvision_class(source: Source) -> Any:
+    from torchvision import datasets  # noqa: PLC0415  takes seconds, and only reading images needs it
+
+    return getattr(datasets, source.folder)
 
 
 def _check(path: Path, expected: str) -> None:

@@ -72,8 +72,6 @@ class Recipe:
     """Of the matrix products in training; the artifact computes in float32."""
 
 
-
-
 RECIPES: Final = {
     recipe.name: recipe
     for recipe in (

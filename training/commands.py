@@ -1,0 +1,105 @@
+"""What each command does, and prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from rich.table import Table
+
+from training.architectures import build, count_macs, count_weights
+from training.artifacts import list_artifacts, read_artifact
+from training.data import load_test
+from training.measure import Measurement, measure
+from training.model_page import update_artifacts_table
+from training.options import EvaluateOptions, FitOptions, ListOptions, Options
+from training.progress import watch
+from training.recipes import RECIPES
+from training.runs import new_run, resumed_run
+from training.ship import choose_device, ship, train
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+
+def run(options: Options, console: Console) -> None:
+    """Do what the command line asked for."""
+    if isinstance(options, FitOptions):
+        fit_recipe(options, console)
+    elif isinstance(options, EvaluateOptions):
+        evaluate_artifact(options, console)
+    elif isinstance(options, ListOptions):
+        list_recipes(options.models, console)
+    else:
+        page = update_artifacts_table(options.models)
+        _say(console, f"{page} tells of {', '.join(list_artifacts(options.models))}")
+
+
+def fit_recipe(options: FitOptions, console: Console) -> None:
+    """Train a recipe in a run folder of its own, and ship it."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device, recipe = choose_device(options.device), options.recipe
+    held = resumed_run(recipe.name, options.runs) if options.resume else new_run(recipe, options.runs)
+    with held as folder:
+        _say(console, f"{recipe.name} on {device}, in {folder}")
+        with watch(console, recipe.epochs) as watcher:
+            trained = train(recipe, folder, device, options.data, [watcher])
+        if not options.ship:
+            _say(console, "Not shipped: the test set was not read, models/ is as it was.")
+            return
+        shipped = ship(recipe, trained, folder, options.data, options.models)
+    _say(console, f"{shipped.path}, version {shipped.version}: test accuracy {shipped.test_accuracy}")
+
+
+def evaluate_artifact(options: EvaluateOptions, console: Console) -> None:
+    """Print what an artifact makes of the test set."""
+    artifact = read_artifact(options.name, options.models)
+    test = load_test(artifact.metadata["dataset"], options.data)
+    answers = artifact.answer(test.images.numpy())
+    if options.predictions is not None:
+        indices = answers.probabilities.argmax(1)
+        options.predictions.write_text("".join(f"{index}\n" for index in indices))
+    measured = measure(artifact, answers, test.labels.numpy())
+    _print_measurement(console, f"{options.name} {artifact.version}", measured)
+
+
+def list_recipes(models: Path, console: Console) -> None:
+    """Print every recipe with its size and cost, and its artifact's accuracy where there is one."""
+    table = Table("recipe", "dataset", "network")
+    for heading in ("weights", "multiply-adds", "test accuracy"):
+        table.add_column(heading, justify="right")
+    shipped = list_artifacts(models)
+    for name, recipe in RECIPES.items():
+        network = build(recipe)
+        accuracy = f"{read_artifact(name, models).number('test_accuracy'):.2%}" if name in shipped else "-"
+        shape = " ".join((recipe.architecture, "-".join(map(str, recipe.widths))))
+        table.add_row(
+            name, recipe.dataset, shape, f"{count_weights(network):,}", f"{count_macs(network):,}", accuracy
+        )
+    console.print(table)
+
+
+def _print_measurement(console: Console, title: str, measured: Measurement) -> None:
+    table = Table("class", title=title, title_justify="left")
+    for heading in ("images", "recall", "precision"):
+        table.add_column(heading, justify="right")
+    for row in measured.classes:
+        table.add_row(row.label, str(row.images), f"{row.recall:.2%}", f"{row.precision:.2%}")
+    console.print(table)
+    _say(console, f"test accuracy        {measured.accuracy}")
+    _say(console, f"calibration error    {measured.expected_calibration_error:.2%} over 15 bins")
+    if measured.doubt is None:
+        _say(console, "not calibrated: no prediction sets, no in-distribution threshold")
+        return
+    doubt = measured.doubt
+    _say(console, f"prediction sets      {doubt.coverage:.2%} hold the label, made for {doubt.level:.0%};")
+    _say(console, f"                     {doubt.mean_set_size:.3f} labels on average")
+    _say(console, f"out of distribution  {doubt.flagged:.2%} of the test images")
+
+
+def _say(console: Console, line: str) -> None:
+    """Print one line as it is, however narrow the terminal."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

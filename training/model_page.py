@@ -1,0 +1,99 @@
+"""The tables of models/README.md that the program keeps: shipped artifacts, and the ledger of test reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from training.artifacts import list_artifacts, read_artifact
+from training.errors import PageIncomplete
+from training.measure import Accuracy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.export import Shipped
+
+PAGE: Final = "README.md"
+TEST_IMAGES: Final = 10_000
+ARTIFACTS_HEAD: Final = (
+    "| artifact | version | test accuracy (95 % interval) | calibration error | weights | multiply-adds "
+    "| file |\n"
+    "|---|---|---|---|---|---|---|"
+)
+LEDGER_HEAD: Final = (
+    "| recipe | version | read on | right | test accuracy | 95 % interval |\n|---|---|---|---|---|---|"
+)
+
+
+def record_test_read(recipe: str, shipped: Shipped, folder: Path) -> None:
+    """Append one reading of the test set to the ledger, and bring the table of artifacts up to date."""
+    page = folder / PAGE
+    if not page.exists():
+        page.write_text(
+            "# Artifacts\n\n" + _block("artifacts", "") + "\n\n" + _block("ledger", LEDGER_HEAD) + "\n"
+        )
+    accuracy = shipped.test_accuracy
+    low, high = accuracy.interval
+    row = (
+        f"| `{recipe}` | `{shipped.version}` | {shipped.created:%Y-%m-%d} "
+        f"| {accuracy.correct:,} of {accuracy.images:,} | {accuracy.share:.2%} | {low:.2%} to {high:.2%} |"
+    )
+    text = page.read_text()
+    _replace(page, _set_table(text, "ledger", f"{get_table(text, 'ledger')}\n{row}"))
+    update_artifacts_table(folder)
+
+
+def update_artifacts_table(folder: Path) -> Path:
+    """Write the table of shipped artifacts from their own metadata; return the page."""
+    page = folder / PAGE
+    _replace(page, _set_table(page.read_text(), "artifacts", artifacts_table(folder)))
+    return page
+
+
+def artifacts_table(folder: Path) -> str:
+    """Return a row for every artifact in `folder`, from its metadata alone."""
+    rows = [ARTIFACTS_HEAD]
+    for name in list_artifacts(folder):
+        artifact = read_artifact(name, folder)
+        accuracy = Accuracy(round(artifact.number("test_accuracy") * TEST_IMAGES), TEST_IMAGES)
+        error = (
+            f"{artifact.number('expected_calibration_error'):.2%}"
+            if artifact.calibrated
+            else "not calibrated"
+        )
+        megabytes = (folder / f"{name}.onnx").stat().st_size / 1e6
+        rows.append(
+            f"| `{name}` | `{artifact.version}` | {accuracy} | {error} "
+            f"| {int(artifact.metadata['parameters']):,} | {int(artifact.metadata['macs_per_image']):,} "
+            f"| {megabytes:.1f} MB |"
+        )
+    return "\n".join(rows)
+
+
+def get_table(text: str, name: str) -> str:
+    """Return what stands between the markers of this name."""
+    start, end = _markers(name)
+    if text.count(start) != 1 or text.count(end) != 1:
+        raise PageIncomplete(f"{PAGE} needs one line {start} and one line {end}.")
+    return text.split(start)[1].split(end, maxsplit=1)[0].strip()
+
+
+def _set_table(text: str, name: str, table: str) -> str:
+    get_table(text, name)
+    start, end = _markers(name)
+    return text.split(start, maxsplit=1)[0] + _block(name, table) + text.split(end)[1]
+
+
+def _block(name: str, table: str) -> str:
+    start, end = _markers(name)
+    return f"{start}\n{table}\n{end}"
+
+
+def _markers(name: str) -> tuple[str, str]:
+    return f"<!-- {name}: written by python -m training -->", f"<!-- end of {name} -->"
+
+
+def _replace(page: Path, text: str) -> None:
+    temporary = page.with_suffix(".tmp")
+    temporary.write_text(text)
+    temporary.replace(page)

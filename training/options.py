@@ -1,0 +1,119 @@
+"""From the words of the command line to the options of one command."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias, TypeVar
+
+import tyro
+
+from training.errors import UsageError
+from training.recipes import RECIPES, Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Train a recipe, calibrate it, export it, and read the test set once."""
+
+    recipe: Annotated[Recipe, tyro.conf.OmitArgPrefixes]
+    resume: bool = False
+    """Go on with the newest run of this recipe that has not shipped."""
+    ship: bool = True
+    """Export at the end; --no-ship leaves models/ and the test set alone, and --resume can ship later."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes CUDA where there is one."""
+    threads: int = 0
+    """Of PyTorch on the CPU; 0 leaves it the choice. Beside other work 1 is the fastest."""
+    data: Path | None = None
+    """Folder that holds MNIST/raw and FashionMNIST/raw; else DIGITSERVE_DATA, else ./data."""
+    models: Path = ROOT / "models"
+    """Folder for the artifact."""
+    runs: Path = ROOT / "runs"
+    """Folder for checkpoints, figures and plots."""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Ask an artifact about the 10,000 test images, by ONNX Runtime."""
+
+    name: Annotated[str, tyro.conf.Suppress]
+    predictions: Path | None = None
+    """Write the index of each image's likeliest label here, one a line."""
+    data: Path | None = None
+    """Folder that holds MNIST/raw and FashionMNIST/raw; else DIGITSERVE_DATA, else ./data."""
+    models: Path = ROOT / "models"
+    """Folder of the artifact."""
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Show every recipe, with its artifact's accuracy where there is one."""
+
+    models: Path = ROOT / "models"
+    """Folder of the artifacts."""
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Write the table of shipped artifacts into models/README.md, from their metadata."""
+
+    models: Path = ROOT / "models"
+    """Folder of the artifacts and their page."""
+
+
+Options: TypeAlias = FitOptions | EvaluateOptions | ListOptions | ReportOptions
+Kind = TypeVar("Kind", FitOptions, EvaluateOptions, ListOptions, ReportOptions)
+
+
+def parse(words: list[str]) -> Options:
+    """Turn the words of the command line into the options of one command.
+
+    Raises:
+        UsageError: an unknown command, recipe or flag, with the nearest ones that exist.
+    """
+    command, *rest = words
+    require_known("command", command, ["fit", "evaluate", "list", "report"])
+    if command == "list":
+        return _flags("list", ListOptions(), rest)
+    if command == "report":
+        return _flags("report", ReportOptions(), rest)
+    if not rest or rest[0].startswith("-"):
+        raise UsageError(f"Say which: python -m training {command} NAME; the recipes: {', '.join(RECIPES)}.")
+    name, *rest = rest
+    if command == "evaluate":
+        return _flags(f"evaluate {name}", EvaluateOptions(name), rest)
+    require_known("recipe", name, RECIPES)
+    return _flags(f"fit {name}", FitOptions(RECIPES[name]), rest)
+
+
+def require_known(kind: str, word: str, known: Iterable[str]) -> None:
+    """Raise UsageError, with the nearest names, unless `word` is one of `known`."""
+    known = list(known)
+    if word not in known:
+        nearest = difflib.get_close_matches(word, known, n=3, cutoff=0.0)
+        raise UsageError(f"There is no {kind} {word}. The nearest: {', '.join(nearest)}.")
+
+
+def _flags(program: str, default: Kind, words: list[str]) -> Kind:
+    """Return `default` with the flags' values in place of its own."""
+    options, unknown = tyro.cli(
+        type(default),
+        args=words,
+        default=default,
+        prog=f"python -m training {program}",
+        return_unknown_args=True,
+    )
+    if unknown:
+        names = [field.name for field in fields(options) if field.name not in {"recipe", "name"}]
+        if isinstance(options, FitOptions):
+            names += [field.name for field in fields(Recipe)]
+        wrong = next((word for word in unknown if word.startswith("-")), unknown[0])
+        require_known("option", wrong, [f"--{name.replace('_', '-')}" for name in names])
+    return options

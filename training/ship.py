@@ -1,0 +1,93 @@
+"""From a recipe to a shipped artifact: data, training, figures, export, and the ledger, in this order."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from training.architectures import build
+from training.calibrate import CONFORMAL_LEVELS, Calibration, calibrate
+from training.data import SOURCES, load_test, load_training
+from training.errors import DeviceUnavailable
+from training.export import Candidate, Shipped, export
+from training.fit import Observer, fit, predict_logits
+from training.measure import confusion_matrix
+from training.model_page import record_test_read
+from training.report import EventWriter, plot_confusion, plot_curves, write_metrics
+from training.runs import CHECKPOINT, SHIPPED, read_json, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from training.data import Splits
+    from training.recipes import Recipe
+    from training.state import EpochResult
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network, how it came about, and what the validation split taught about it."""
+
+    network: nn.Module
+    history: list[EpochResult]
+    calibration: Calibration | None
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Turn auto, cpu or cuda into a device.
+
+    Raises:
+        DeviceUnavailable: cuda was wanted and PyTorch finds none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise DeviceUnavailable("PyTorch finds no CUDA device here: use --device cpu or auto.")
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def train(
+    recipe: Recipe, run: Path, device: torch.device, data: Path | None, observers: list[Observer]
+) -> Trained:
+    """Train, or go on training, in the run folder; leave figures and plots there, and the test set alone."""
+    splits = load_training(recipe.dataset, recipe.validation_images, data).to(device)
+    with EventWriter(run) as events:
+        network, history = fit(
+            build(recipe).to(device),
+            splits,
+            recipe,
+            checkpoint=run / CHECKPOINT,
+            observers=[events, *observers],
+        )
+    plot_curves(history, recipe.name, run / "curves.png")
+    calibration = _judge(recipe, network, splits, run)
+    write_metrics(run, history, {"calibration": asdict(calibration) if calibration else None})
+    return Trained(network, history, calibration)
+
+
+def _judge(recipe: Recipe, network: nn.Module, splits: Splits, run: Path) -> Calibration | None:
+    """Draw the confusion matrix and calibrate, on the validation split where there is one."""
+    held_out = len(splits.validation) > 0
+    split = splits.validation if held_out else splits.training
+    logits, labels = predict_logits(network, split.images).cpu(), split.labels.cpu()
+    confusion = confusion_matrix(labels.numpy(), logits.argmax(1).numpy())
+    title = f"{recipe.name}, {'validation' if held_out else 'training'} images"
+    plot_confusion(confusion, list(SOURCES[recipe.dataset].labels), title, run / "confusion.png")
+    return calibrate(logits, labels, CONFORMAL_LEVELS[recipe.dataset]) if held_out else None
+
+
+def ship(recipe: Recipe, trained: Trained, run: Path, data: Path | None, models: Path) -> Shipped:
+    """Export, read the test set once, and write that reading down."""
+    commit = read_json(run / "run.json")["commit"]
+    test = load_test(recipe.dataset, data)
+    shipped = export(Candidate(trained.network, recipe, trained.calibration, commit), test, models)
+    record_test_read(recipe.name, shipped, models)
+    write_json(
+        run / SHIPPED,
+        {"version": shipped.version, "test_accuracy": shipped.test_accuracy.share},
+    )
+    return shipped

@@ -1,0 +1,138 @@
+"""All that training changes: in memory, and on disk where an interrupted training goes on from it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from training.errors import CheckpointRejected
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from training.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one pass over the training images came to."""
+
+    epoch: int  # counted from 1
+    seconds: float
+    learning_rate: float  # at the last step
+    training_loss: float  # means over the epoch, while the weights moved and on augmented images
+    training_accuracy: float
+    validation_loss: float | None  # None without a validation split
+    validation_accuracy: float | None
+
+
+@dataclass
+class State:
+    """All that training changes. Saved and loaded, it goes on as if it had never stopped."""
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    average: AveragedModel | None
+    step: int = 0
+    history: list[EpochResult] = field(default_factory=list)
+    # of the epoch under way
+    losses: Tensor = field(default_factory=lambda: torch.empty(0))  # [steps of an epoch]
+    correct: Tensor = field(default_factory=lambda: torch.zeros(()))
+    seconds: float = 0.0
+    # for early stopping: the epoch with the lowest validation loss, and its weights
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] | None = None
+
+    @property
+    def chosen(self) -> nn.Module:
+        """The network that is validated and exported: the averaged one where the recipe averages."""
+        return self.network if self.average is None else self.average.module
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "step": self.step,
+            "history": [asdict(result) for result in self.history],
+            "losses": self.losses,
+            "correct": self.correct,
+            "seconds": self.seconds,
+            "best_epoch": self.best_epoch,
+            "best_weights": self.best_weights,
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        self.network.load_state_dict(saved["network"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
+        self.step = saved["step"]
+        self.history = [EpochResult(**result) for result in saved["history"]]
+        self.losses, self.correct = saved["losses"], saved["correct"]
+        self.seconds = saved["seconds"]
+        self.best_epoch, self.best_weights = saved["best_epoch"], saved["best_weights"]
+
+
+def start(network: nn.Module, recipe: Recipe) -> State:
+    """Return the state before the first step."""
+    average = None
+    if recipe.weight_averaging:
+        average = AveragedModel(
+            network,
+            multi_avg_fn=get_ema_multi_avg_fn(recipe.weight_averaging),  # type: ignore[no-untyped-call]
+            use_buffers=True,
+        )
+    return State(network, _optimiser(network, recipe), average)
+
+
+def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Weight decay falls on the weights alone: biases and normalisation are left free."""
+    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    groups = [
+        {"params": weights, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    rate = recipe.learning_rate
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, fused=True)
+    if recipe.optimiser == "adam":
+        return torch.optim.Adam(groups, lr=rate, fused=True)
+    return torch.optim.AdamW(groups, lr=rate, fused=True)
+
+
+def save_checkpoint(path: Path, recipe: Recipe, state: State) -> None:
+    """Write all of the state; whoever reads `path` finds the old checkpoint or the new, never half of one."""
+    temporary = path.with_suffix(".tmp")
+    torch.save({"recipe": asdict(recipe), "state": state.as_dict()}, temporary)
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> dict[str, Any]:
+    """Return what `save_checkpoint` wrote of the state.
+
+    Raises:
+        CheckpointRejected: the file is damaged, or was written for a recipe with other fields.
+    """
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+        saved_recipe, state = content["recipe"], content["state"]
+    except Exception as exc:
+        raise CheckpointRejected(
+            f"{path} is not a whole checkpoint ({exc}). Start without --resume."
+        ) from exc
+    mine = asdict(recipe)
+    different = [name for name in mine if saved_recipe.get(name) != mine[name]]
+    if different:
+        raise CheckpointRejected(
+            f"{path} was trained with other values of {', '.join(different)}: give the same, or start "
+            "without --resume."
+        )
+    return dict(state)
