@@ -105,7 +105,7 @@ def _predict(options: argparse.Namespace, settings: Settings) -> int:
         except ImageRejected as rejected:
             predictions.append({"error": {"code": rejected.code, "message": rejected.message}})
         else:
-            predictions += describe(classifier.card, *classifier.predict(image[np.newaxis]), options.top_k)
+            predictions += describe(classifier.card, classifier.predict(image[np.newaxis]), options.top_k)
     if options.json:
         document = {"model": classifier.name, "version": classifier.version, "predictions": predictions}
         print(json.dumps(document, ensure_ascii=False))

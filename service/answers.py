@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.artifacts import Card
+from service.batching import Outputs
 
 Answer = dict[str, Any]
 
 
-def describe(
-    card: Card, probabilities: NDArray[np.float32], typicality: NDArray[np.float32], top_k: int
-) -> list[Answer]:
-    """One answer for each row of `probabilities` (n, 10) and `typicality` (n,), in order."""
+def describe(card: Card, outputs: Outputs, top_k: int) -> list[Answer]:
+    """One answer for each row of the outputs, probabilities (n, 10) and typicality (n,), in order."""
+    probabilities, typicality = outputs
     ranking = np.argsort(-probabilities, axis=1, kind="stable")  # (n, 10), likeliest first
     rows = zip(probabilities.tolist(), ranking.tolist(), typicality.tolist(), strict=True)
     return [_describe_one(card, row, ranks, score, top_k) for row, ranks, score in rows]

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -33,6 +33,7 @@ from pydantic import (
     model_validator,
 )
 
+from service.batching import Compute, Images, Outputs
 from service.errors import ArtifactRejected
 from service.settings import Device, Settings
 
@@ -40,8 +41,6 @@ CLASSES = 10
 PROBABILITY_TOLERANCE = 1e-4
 TYPICALITY_TOLERANCE = 1e-3
 
-Images = NDArray[np.uint8]  # (n, 28, 28)
-Answers = tuple[NDArray[np.float32], NDArray[np.float32]]  # probabilities (n, 10), typicality (n,)
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -105,7 +104,7 @@ class Classifier:
     version: str
     provider: str
     card: Card
-    predict: Callable[[Images], Answers]
+    predict: Compute
 
 
 def load_named(name: str, settings: Settings) -> Classifier:
@@ -131,7 +130,7 @@ def load(path: Path, *, device: Device, threads: int) -> Classifier:
     if card is None or broken:
         raise ArtifactRejected(name, broken)
 
-    def predict(images: Images) -> Answers:
+    def predict(images: Images) -> Outputs:
         probabilities, typicality = session.run(("probabilities", "typicality"), {"images": images})
         return probabilities, typicality
 
@@ -228,7 +227,7 @@ def _tensor_faults(session: ort.InferenceSession) -> list[str]:
     return broken
 
 
-def _golden_faults(path: Path, predict: Callable[[Images], Answers]) -> list[str]:
+def _golden_faults(path: Path, predict: Compute) -> list[str]:
     """A sentence for each way in which the answers to the golden images break the contract."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as golden:
@@ -263,7 +262,7 @@ def _probability_faults(probabilities: NDArray[np.float32]) -> list[str]:
     return [f"A row of probabilities misses 1 by {furthest:.1e}."] if furthest > PROBABILITY_TOLERANCE else []
 
 
-def _difference(what: str, answers: Answers, expected: Answers) -> list[str]:
+def _difference(what: str, answers: Outputs, expected: Outputs) -> list[str]:
     probability = float(np.abs(answers[0] - expected[0]).max())
     scale = np.maximum(1, np.abs(expected[1]))
     typicality = float((np.abs(answers[1] - expected[1]) / scale).max())

@@ -37,19 +37,44 @@ class Observer(Protocol):
     def dropped(self, reason: str, images: int) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A caller's rows, and how they came about."""
+
+    outputs: Outputs
+    batch_images: int  # of the largest batch that some of its images rode in
+    waited_s: float
+    computed_s: float
+
+
 @dataclass(eq=False, slots=True)
 class _Submission:
     """Images of one caller; a large one may be computed over several batches."""
 
     images: Images
     arrived: float
-    answer: asyncio.Future[Outputs]
+    answer: asyncio.Future[Computed]
     parts: list[Outputs] = field(default_factory=list)
     taken: int = 0
+    batch_images: int = 0
+    computed_s: float = 0.0
 
     @property
     def waiting(self) -> int:
+        """Images that are in no batch yet."""
         return len(self.images) - self.taken
+
+    def add(self, part: Outputs, batch_images: int, computed_s: float) -> None:
+        """Take the rows of one batch; the last of them completes the answer."""
+        self.parts.append(part)
+        self.batch_images = max(self.batch_images, batch_images)
+        self.computed_s += computed_s
+        if self.waiting or self.answer.done():
+            return
+        columns = zip(*self.parts, strict=True)
+        outputs = part if len(self.parts) == 1 else tuple(np.concatenate(column) for column in columns)
+        waited_s = time.monotonic() - self.arrived - self.computed_s
+        self.answer.set_result(Computed(outputs, self.batch_images, waited_s, self.computed_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +117,7 @@ class Batcher:
         """Seconds that the present batch has been in `compute`; 0 when idle."""
         return time.monotonic() - self._computing_since if self._computing_since is not None else 0.0
 
-    async def submit(self, images: Images, *, timeout_s: float) -> Outputs:
+    async def submit(self, images: Images, *, timeout_s: float) -> Computed:
         """Outputs for `images` (n, 28, 28), row by row.
 
         Raises:
@@ -106,7 +131,7 @@ class Batcher:
             raise NotReady("This model is shutting down; try again.")
         if self._queued_images + len(images) > self._max_queue:
             raise Overloaded(f"{self._queued_images} images are waiting already; try again in a second.")
-        answer: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
         submission = _Submission(images, time.monotonic(), answer)
         self._queue.append(submission)
         self._queued_images += len(images)
@@ -178,25 +203,15 @@ class Batcher:
             for share in shares:
                 await self._compute_shares([share])
             return
+        computed_s = time.monotonic() - started
         oldest = min(share.submission.arrived for share in shares)
-        self._observer.batch_computed(len(batch), started - oldest, time.monotonic() - started)
+        self._observer.batch_computed(len(batch), started - oldest, computed_s)
         first = 0
         for share in shares:
             last = first + len(share.images)
-            self._hand_over(share.submission, tuple(output[first:last] for output in outputs))
+            rows = tuple(output[first:last] for output in outputs)
+            share.submission.add(rows, len(batch), computed_s)
             first = last
-
-    @staticmethod
-    def _hand_over(submission: _Submission, part: Outputs) -> None:
-        submission.parts.append(part)
-        if submission.waiting or submission.answer.done() or len(submission.images) > _rows(submission.parts):
-            return
-        parts = submission.parts
-        submission.answer.set_result(
-            parts[0]
-            if len(parts) == 1
-            else tuple(np.concatenate(column) for column in zip(*parts, strict=True))
-        )
 
     def _fail(self, submission: _Submission, error: Exception) -> None:
         if submission.waiting:
@@ -207,7 +222,3 @@ class Batcher:
             failure = InferenceFailed("The model failed on this request.")
             failure.__cause__ = error
             submission.answer.set_exception(failure)
-
-
-def _rows(parts: list[Outputs]) -> int:
-    return sum(len(part[0]) for part in parts)

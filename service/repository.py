@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from service import artifacts
-from service.artifacts import Answers, Classifier, Images
+from service.artifacts import Classifier
 from service.batching import Batcher
 from service.errors import ArtifactRejected, ModelNotFound
 from service.metrics import BatchMetrics
@@ -22,10 +22,6 @@ class ServedModel:
 
     classifier: Classifier
     batcher: Batcher
-
-    async def predict(self, images: Images, *, timeout_s: float) -> Answers:
-        probabilities, typicality = await self.batcher.submit(images, timeout_s=timeout_s)
-        return probabilities, typicality
 
 
 class Repository:

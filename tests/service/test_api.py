@@ -16,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from service.app import Api
+from service.api import Api
 from service.draining import Drain
 from service.repository import Repository
 from service.settings import Settings
@@ -30,7 +31,8 @@ def client(tiny_models: Path) -> Iterator[TestClient]:
     repository = Repository(config)
     repository.open()
     with TestClient(
-        Api(repository, Drain(drain_s=0, alone=True), config).app, raise_server_exceptions=False
+        Starlette(routes=Api(repository, Drain(drain_s=0, alone=True), config).routes()),
+        raise_server_exceptions=False,
     ) as client:
         yield client
 

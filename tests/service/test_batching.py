@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batching import Batcher, Images, Outputs
+from service.batching import Batcher, Computed, Images, Outputs
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 
 
@@ -77,9 +77,11 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-def answered(outputs: Outputs) -> list[int]:
-    assert outputs[1].shape == (len(outputs[0]), 2)
-    return [int(value) for value in outputs[0]]
+def answered(computed: Computed) -> list[int]:
+    first, pairs = computed.outputs
+    assert pairs.shape == (len(first), 2)
+    assert computed.waited_s >= 0
+    return [int(value) for value in first]
 
 
 def test_what_arrives_while_a_batch_is_computed_forms_the_next_one() -> None:
@@ -107,8 +109,9 @@ def test_a_batch_never_exceeds_the_largest_and_a_large_submission_spans_several(
     async def scenario() -> None:
         network = Network()
         queue = batcher(network, max_batch=8)
-        outputs = await queue.submit(images(*range(20)), timeout_s=30)
-        assert answered(outputs) == list(range(20))
+        computed = await queue.submit(images(*range(20)), timeout_s=30)
+        assert answered(computed) == list(range(20))
+        assert computed.batch_images == 8
         assert [len(batch) for batch in network.batches] == [8, 8, 4]
         await queue.close()
 

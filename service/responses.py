@@ -1,0 +1,81 @@
+"""How an answer leaves: the one shape of errors, the request id, the counting of every route."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from service import metrics
+from service.answers import Answer
+from service.draining import Drain
+from service.errors import AllImagesRejected, DigitServeError, MethodNotAllowed, Unavailable
+
+Handler = Callable[[Request], Awaitable[Response]]
+ErrorResponse = Callable[[DigitServeError, str], Response]
+
+SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+RETRY_AFTER_S = 1
+
+log = logging.getLogger(__name__)
+
+
+def answered_route(
+    path: str, handler: Handler, methods: list[str], drain: Drain, error_response: ErrorResponse
+) -> Route:
+    """`handler` at `path`: errors become responses, every answer is counted and carries its request id."""
+
+    async def endpoint(request: Request) -> Response:
+        started = time.perf_counter()
+        request_id = _request_id(request)
+        try:
+            response = await handler(request)
+        except DigitServeError as error:
+            if error.status == 500:  # the one status whose cause only the log may tell
+                log.exception("request %s failed", request_id)
+            response = error_response(error, request_id)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            response = error_response(DigitServeError("Something went wrong here."), request_id)
+        response.headers["x-request-id"] = request_id
+        if drain.draining:
+            response.headers["connection"] = "close"
+        metrics.REQUESTS.labels(path, response.status_code).inc()
+        metrics.REQUEST_SECONDS.labels(path).observe(time.perf_counter() - started)
+        return response
+
+    return Route(path, endpoint, methods=methods)
+
+
+def _request_id(request: Request) -> str:
+    """The caller's X-Request-ID where it is harmless to repeat, else a new one."""
+    offered = request.headers.get("x-request-id", "")
+    return offered if SAFE_REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+
+
+def describe_error(error: DigitServeError) -> Answer:
+    """What stands in the place of an image's prediction when it has none."""
+    return {"error": {"code": error.code, "message": error.message}}
+
+
+def error_response(error: DigitServeError, request_id: str) -> Response:
+    """The response to `error` in the shape that every route but `/v2` has."""
+    body: Answer = {"code": error.code, "message": error.message, "request_id": request_id}
+    if isinstance(error, AllImagesRejected):
+        body["details"] = [describe_error(rejected) for rejected in error.errors]
+    return JSONResponse({"error": body}, status_code=error.status, headers=error_headers(error))
+
+
+def error_headers(error: DigitServeError) -> dict[str, str]:
+    """The headers that HTTP asks for beside a status."""
+    if isinstance(error, Unavailable):
+        return {"retry-after": str(RETRY_AFTER_S)}
+    if isinstance(error, MethodNotAllowed):
+        return {"allow": ", ".join(error.allowed)}
+    return {}
