@@ -151,8 +151,7 @@ def _take_step(state: State, images: Tensor, labels: Tensor, recipe: Recipe) -> 
     state.optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(total)
     state.optimiser.step()
-    if state.average is not None:
-        state.average.update_parameters(state.network)
+    state.update_average(recipe.weight_averaging)
     return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.errors import CheckpointRejected
 
@@ -38,7 +39,7 @@ class State:
 
     network: nn.Module
     optimiser: torch.optim.Optimizer
-    average: AveragedModel | None
+    average: nn.Module | None  # holds moving averages of all weights and normalisation figures
     step: int = 0
     history: list[EpochResult] = field(default_factory=list)
     # of the epoch under way
@@ -52,7 +53,19 @@ class State:
     @property
     def chosen(self) -> nn.Module:
         """The network that is validated and exported: the averaged one where the recipe averages."""
-        return self.network if self.average is None else self.average.module
+        return self.network if self.average is None else self.average
+
+    @torch.no_grad()
+    def update_average(self, decay: float) -> None:
+        """Move the averaged network towards the trained one.
+
+        The first steps are averaged over fewer: a long average would drag the first weights along for an epoch.
+        """
+        if self.average is None:
+            return
+        decay = min(decay, (1 + self.step) / (10 + self.step))
+        averaged, current = _floats(self.average), _floats(self.network)
+        torch._foreach_lerp_(averaged, current, 1 - decay)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -82,14 +95,13 @@ class State:
 
 def start(network: nn.Module, recipe: Recipe) -> State:
     """Return the state before the first step."""
-    average = None
-    if recipe.weight_averaging:
-        average = AveragedModel(
-            network,
-            multi_avg_fn=get_ema_multi_avg_fn(recipe.weight_averaging),  # type: ignore[no-untyped-call]
-            use_buffers=True,
-        )
+    average = copy.deepcopy(network) if recipe.weight_averaging else None
     return State(network, _optimiser(network, recipe), average)
+
+
+def _floats(network: nn.Module) -> list[Tensor]:
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
 
 
 def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
