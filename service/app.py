@@ -21,12 +21,29 @@ from starlette.applications import Starlette
 from service.api import Api
 from service.draining import Drain
 from service.errors import ArtifactRejected
+from service.protocol_v2 import ProtocolV2
+from service.reading import ImageReader
 from service.repository import Repository, load_all
+from service.responses import refusing_route
 from service.settings import Settings
 
 # BentoML's own timeout covers the arrival of the body too. It leaves a timer behind for every request, so it
 # has to be short; the deadline of a request (`timeout_ms`) is shorter still.
 BENTOML_TIMEOUT_S = 10.0
+
+# How often each worker looks for new, changed and removed artifacts.
+FOLLOW_INTERVAL_S = 1.0
+
+
+def web_app(repository: Repository, drain: Drain, settings: Settings) -> Starlette:
+    """All our routes, and one that refuses the rest."""
+    reader = ImageReader(settings.max_pixels)
+    ours = [
+        *Api(repository, reader, drain, settings).routes,
+        *ProtocolV2(repository, reader, drain, settings).routes,
+    ]
+    return Starlette(routes=[*ours, refusing_route(ours, drain)])
+
 
 SETTINGS = Settings()
 REPOSITORY = Repository(SETTINGS)
@@ -42,7 +59,7 @@ DRAIN = Drain(drain_s=SETTINGS.drain_ms / 1000, alone=SETTINGS.workers == 1)
     metrics={"enabled": False},
     tracing={"excluded_urls": [".*"]},
 )
-@bentoml.asgi_app(Starlette(routes=Api(REPOSITORY, DRAIN, SETTINGS).routes()))
+@bentoml.asgi_app(web_app(REPOSITORY, DRAIN, SETTINGS))
 class DigitServe:
     """Classifies pictures of handwritten digits and garments."""
 
@@ -59,6 +76,7 @@ class DigitServe:
     async def open(self) -> None:
         _configure_logging(SETTINGS.log_level)
         await asyncio.to_thread(REPOSITORY.open)
+        self._following = asyncio.create_task(REPOSITORY.follow(FOLLOW_INTERVAL_S))
         DRAIN.install()
         # What is loaded now stays. Collections of this large heap were the long tail of every answer.
         gc.collect()
@@ -67,6 +85,7 @@ class DigitServe:
 
     @bentoml.on_shutdown
     async def close(self) -> None:
+        self._following.cancel()
         await REPOSITORY.close()
 
     async def __is_ready__(self) -> bool:

@@ -3,6 +3,7 @@
 DigitServeError
 ├── RequestRejected                  the request as a whole is wrong
 │   ├── BadRequest              400
+│   ├── Forbidden               403
 │   ├── ModelNotFound           404
 │   ├── RouteNotFound           404
 │   ├── MethodNotAllowed        405
@@ -52,6 +53,13 @@ class RequestRejected(DigitServeError):
 
 class BadRequest(RequestRejected):
     """Empty body, form without a file, malformed JSON, or a parameter with a bad value."""
+
+
+class Forbidden(RequestRejected):
+    """Something that this service could do, but that its settings do not allow."""
+
+    status = 403
+    code = "forbidden"
 
 
 class ModelNotFound(RequestRejected):

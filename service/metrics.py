@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -57,10 +58,39 @@ class BatchMetrics:
         DROPPED_IMAGES.labels(self._model, reason).inc(images)
 
 
+@dataclass(frozen=True)
+class ModelTotals:
+    """What one model has done since the start, in all workers."""
+
+    images: int
+    batches: int
+    queue_s: float
+    compute_s: float
+
+
+def model_totals(model: str) -> ModelTotals:
+    registry, of_model = _registry(), {"model": model}
+
+    def total(name: str) -> float:
+        return registry.get_sample_value(name, of_model) or 0.0
+
+    return ModelTotals(
+        images=int(total("digitserve_batch_images_sum")),
+        batches=int(total("digitserve_batch_images_count")),
+        queue_s=total("digitserve_queue_seconds_sum"),
+        compute_s=total("digitserve_compute_seconds_sum"),
+    )
+
+
 def exposition() -> tuple[bytes, str]:
-    """All series in Prometheus's text format, merged over the worker processes, and its media type."""
+    """All series in Prometheus's text format, and its media type."""
+    return generate_latest(_registry()), CONTENT_TYPE_LATEST
+
+
+def _registry() -> CollectorRegistry:
+    """The series of this process, or of all workers where there are several."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+        return REGISTRY
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library leaves it untyped
-    return generate_latest(registry), CONTENT_TYPE_LATEST
+    return registry

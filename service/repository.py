@@ -1,10 +1,13 @@
-"""The models that are served, by name: loads them from the folder of artifacts and gives each its batcher."""
+"""The models that are served, by name: follows the folder of artifacts and gives each model its batcher."""
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from service import artifacts
 from service.artifacts import Classifier
@@ -12,6 +15,9 @@ from service.batching import Batcher
 from service.errors import ArtifactRejected, ModelNotFound
 from service.metrics import BatchMetrics
 from service.settings import Settings
+
+# What tells that an artifact on disk is another one: inode, size and time of change of its two files.
+Signature = tuple[tuple[int, int, int], ...]
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +30,28 @@ class ServedModel:
     batcher: Batcher
 
 
+@dataclass(frozen=True)
+class IndexEntry:
+    """One artifact of the folder, served or not; `reason` says why it, or its newest version, is not."""
+
+    name: str
+    version: str | None
+    reason: str
+
+
 class Repository:
     """Every model that requests may name. Construction does nothing; `open` loads."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._models: dict[str, ServedModel] = {}
+        self._refusals: dict[str, str] = {}
+        self._signatures: dict[str, Signature] = {}
+        self._unloaded: set[str] = set()
+        self._changing = asyncio.Lock()
 
     def open(self) -> None:
-        """Load all artifacts that the settings name.
+        """Load what the settings ask for.
 
         An artifact that breaks the contract is logged and left out, unless it is one that must be served.
 
@@ -40,14 +59,67 @@ class Repository:
             ArtifactRejected: the default model, or one named in `models`, cannot be served.
         """
         for name, classifier in load_all(self._settings).items():
-            batcher = Batcher(
-                classifier.predict,
-                max_batch=self._settings.max_batch,
-                max_queue=self._settings.max_queue,
-                observer=BatchMetrics(name),
-            )
-            self._models[name] = ServedModel(classifier, batcher)
-            log.info("serving %s, version %s, on %s", name, classifier.version, classifier.provider)
+            self._signatures[name] = _signature(self._settings.models_dir, name)
+            self._serve(classifier)
+
+    async def follow(self, interval_s: float) -> None:
+        """Keep to the folder for ever: load what is new or changed there, let go what is gone."""
+        while True:
+            await asyncio.sleep(interval_s)
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Load every artifact that is new or has changed; a refused one leaves the old one in service."""
+        names = self._settings.model_names()
+        for name in names:
+            signature = await asyncio.to_thread(_signature, self._settings.models_dir, name)
+            if signature != self._signatures.get(name) and name not in self._unloaded:
+                self._signatures[name] = signature
+                try:
+                    await self.load(name)
+                except ArtifactRejected as rejected:
+                    log.error("not served: %s", rejected)  # noqa: TRY400 - its sentences say all
+        for name in self._models.keys() - set(names) - {self.default}:
+            await self.unload(name)
+
+    async def load(self, name: str) -> None:
+        """Serve the artifact `name` as it is on disk now, in place of an older one, without a gap.
+
+        Raises:
+            ArtifactRejected: it breaks the contract; what was served before goes on.
+        """
+        async with self._changing:
+            try:
+                classifier = await asyncio.to_thread(artifacts.load_named, name, self._settings)
+            except ArtifactRejected as rejected:
+                self._refusals[name] = rejected.message
+                raise
+            self._unloaded.discard(name)
+            replaced = self._serve(classifier)
+        if replaced is not None:
+            await replaced.batcher.close()
+
+    async def unload(self, name: str) -> None:
+        """Stop serving `name` until it is loaded again; what waits is still answered."""
+        model = self._models.pop(name, None)
+        if model is not None:
+            self._unloaded.add(name)
+            log.info("no longer serving %s", name)
+            await model.batcher.close()
+
+    def _serve(self, classifier: Classifier) -> ServedModel | None:
+        name = classifier.name
+        batcher = Batcher(
+            classifier.predict,
+            max_batch=self._settings.max_batch,
+            max_queue=self._settings.max_queue,
+            observer=BatchMetrics(name),
+        )
+        replaced = self._models.get(name)
+        self._models[name] = ServedModel(classifier, batcher)
+        self._refusals.pop(name, None)
+        log.info("serving %s, version %s, on %s", name, classifier.version, classifier.provider)
+        return replaced
 
     async def close(self) -> None:
         """Answer what waits, refuse what comes."""
@@ -79,6 +151,13 @@ class Repository:
                 f"There is no model {name[:80]!r}; did you mean {' or '.join(near)}?"
             ) from None
 
+    def index(self) -> Iterator[IndexEntry]:
+        """Every artifact there is, in order of name."""
+        for name in sorted({*self._settings.model_names(), *self._models}):
+            model = self._models.get(name)
+            reason = self._refusals.get(name, "unloaded" if name in self._unloaded else "")
+            yield IndexEntry(name, model.classifier.version if model else None, reason)
+
 
 def load_all(settings: Settings) -> dict[str, Classifier]:
     """The classifiers that `settings` asks for, by name; raises as `Repository.open` does."""
@@ -87,8 +166,19 @@ def load_all(settings: Settings) -> dict[str, Classifier]:
     for name in dict.fromkeys((*settings.model_names(), settings.default_model)):
         try:
             classifiers[name] = artifacts.load_named(name, settings)
-        except ArtifactRejected as error:
+        except ArtifactRejected as rejected:
             if name in required or settings.device == "cuda":
                 raise
-            log.error("not served: %s", error)  # noqa: TRY400 - its sentences say all that a traceback would
+            log.error("not served: %s", rejected)  # noqa: TRY400 - its sentences say all that a traceback would
     return classifiers
+
+
+def _signature(folder: Path, name: str) -> Signature:
+    found = []
+    for file in (folder / f"{name}.onnx", folder / f"{name}.golden.npz"):
+        try:
+            status = file.stat()
+        except OSError:
+            continue
+        found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(found)

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,11 +15,14 @@ from starlette.routing import Route
 from service import metrics
 from service.answers import Answer
 from service.draining import Drain
-from service.errors import AllImagesRejected, DigitServeError, MethodNotAllowed, Unavailable
+from service.errors import AllImagesRejected, DigitServeError, MethodNotAllowed, RouteNotFound, Unavailable
 
 Handler = Callable[[Request], Awaitable[Response]]
 ErrorResponse = Callable[[DigitServeError, str], Response]
 
+# BentoML's explorer: its page and what that page loads. It comes after our routes, so these must let it pass.
+NOT_BENTOML = re.compile(r"^/(?!$|docs\.json$|static_content/)(?P<path>.*)$")
+EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 RETRY_AFTER_S = 1
 
@@ -51,6 +54,22 @@ def answered_route(
         return response
 
     return Route(path, endpoint, methods=methods)
+
+
+def refusing_route(known: Sequence[Route], drain: Drain) -> Route:
+    """The last route: refuses whatever is neither one of `known` nor BentoML's."""
+
+    async def refuse(request: Request) -> Response:
+        path = request.url.path
+        here = [route for route in known if route.path_regex.match(path)]
+        if here:
+            allowed = sorted({method for route in here for method in route.methods or ()})
+            raise MethodNotAllowed(f"{path[:80]} answers {' and '.join(allowed)} only.", allowed)
+        raise RouteNotFound(f"There is nothing at {path[:80]}; the API is described at /docs.json.")
+
+    route = answered_route("/{path:path}", refuse, EVERY_METHOD, drain, error_response)
+    route.path_regex = NOT_BENTOML
+    return route
 
 
 def _request_id(request: Request) -> str:

@@ -26,6 +26,9 @@ class Settings(BaseSettings):
         (), description="names of the models to serve, separated by commas; empty serves all in the folder"
     )
     default_model: str = Field("mnist-cnn", description="the model that answers when a request names none")
+    model_control: bool = Field(
+        default=False, description="whether callers may load and unload models at /v2"
+    )
     device: Device = Field("auto", description="`cuda` refuses to start without a GPU, `auto` falls back")
     workers: int = Field(1, ge=1, le=256, description="worker processes")
     threads: int = Field(0, ge=0, description="inference threads a worker; 0 shares the cores it may use")

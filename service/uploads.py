@@ -9,46 +9,13 @@ from base64 import b64decode
 from collections.abc import Mapping
 
 from multipart import MultipartError, PushMultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect, Request
 
-from service.errors import BadBase64, BadRequest, EmptyUpload, ImageRejected, RequestTooLarge, TooManyImages
+from service.errors import BadBase64, BadRequest, EmptyUpload, ImageRejected, TooManyImages
 from service.images import is_image
 
 Upload = bytes | ImageRejected  # what could not even be read keeps its place among its neighbours
 
 DATA_URL = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
-# A sender that is told 413 before it has sent everything may see a broken connection instead of the answer,
-# so an oversized body is read to its end as long as that stays cheap.
-DRAINED_BYTES = 128 * 2**20
-
-
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body.
-
-    Raises:
-        RequestTooLarge: it has more than `max_bytes`; nothing of the excess is kept.
-        BadRequest: the sender left before its end.
-    """
-    chunks: list[bytes] = []
-    received = 0
-    if int(request.headers.get("content-length", 0)) > DRAINED_BYTES:
-        raise _too_large(max_bytes)
-    try:
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > DRAINED_BYTES:
-                break
-            if received <= max_bytes:
-                chunks.append(chunk)
-    except ClientDisconnect:
-        raise BadRequest("The connection closed before the whole body had arrived.") from None
-    if received > max_bytes:
-        raise _too_large(max_bytes)
-    return b"".join(chunks)
-
-
-def _too_large(max_bytes: int) -> RequestTooLarge:
-    return RequestTooLarge(f"The body has more than {max_bytes:,} bytes; send fewer or smaller images.")
 
 
 def parse_uploads(body: bytes, content_type: str, max_images: int) -> list[Upload]:

@@ -16,10 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from service.api import Api
+from service.app import web_app
 from service.draining import Drain
 from service.repository import Repository
 from service.settings import Settings
@@ -31,7 +30,7 @@ def client(tiny_models: Path) -> Iterator[TestClient]:
     repository = Repository(config)
     repository.open()
     with TestClient(
-        Starlette(routes=Api(repository, Drain(drain_s=0, alone=True), config).routes()),
+        web_app(repository, Drain(drain_s=0, alone=True), config),
         raise_server_exceptions=False,
     ) as client:
         yield client

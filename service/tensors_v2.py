@@ -1,0 +1,235 @@
+"""The bodies of the Open Inference Protocol: JSON, and tensors in JSON or in bytes behind it.
+
+A binary body begins with JSON, whose length a header tells; behind it stand the tensors, little endian, in
+the order of their descriptions. An element of a BYTES tensor is its length in four bytes, then itself.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Len
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
+
+from service.batching import Images
+from service.errors import BadBase64, BadRequest, EmptyUpload, RequestTooLarge
+from service.uploads import Upload
+
+DATATYPES = {"FP32": "<f4", "UINT8": "<u1"}
+PIXELS = 28 * 28
+
+
+class InputParameters(BaseModel):
+    binary_data_size: NonNegativeInt | None = None
+
+
+class InputTensor(BaseModel):
+    name: str
+    datatype: str
+    shape: list[NonNegativeInt]
+    parameters: InputParameters = InputParameters()
+    data: list[Any] | None = None
+
+
+class OutputParameters(BaseModel):
+    classification: Annotated[int, Field(ge=1, le=10)] | None = None
+    binary_data: bool | None = None
+
+
+class RequestedOutput(BaseModel):
+    name: str
+    parameters: OutputParameters = OutputParameters()
+
+
+class RequestParameters(BaseModel):
+    binary_data_output: bool = False
+
+
+class InferDocument(BaseModel):
+    """The JSON of an inference request."""
+
+    id: str | None = None
+    parameters: RequestParameters = RequestParameters()
+    inputs: Annotated[list[InputTensor], Len(1, 1)]
+    outputs: list[RequestedOutput] = []
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """An inference request whose input has been read: as pixels, or as pictures where `pixels` is None."""
+
+    document: InferDocument
+    pixels: Images | None
+    pictures: Sequence[Upload] = ()
+
+
+def decompressed(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    """`body` without its content encoding, gzip or deflate.
+
+    Raises:
+        RequestTooLarge: it inflates to more than `max_bytes`.
+        BadRequest: the encoding is another, or the body is not in it.
+    """
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "deflate"):
+        raise BadRequest(f"Content-Encoding {encoding[:40]!r} is not read; gzip and deflate are.")
+    inflater = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # 32: tells gzip from zlib by the first bytes
+    try:
+        inflated = inflater.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise BadRequest(f"The body is not {encoding}: {error}.") from error
+    if len(inflated) > max_bytes:
+        raise RequestTooLarge(f"The body inflates to more than {max_bytes:,} bytes.")
+    if not inflater.eof:
+        raise BadRequest(f"The {encoding} body is cut short.")
+    return inflated
+
+
+def read_infer_request(body: bytes, header_length: str | None) -> InferRequest:
+    """The call in `body`, of which the first `header_length` bytes are JSON; None for all.
+
+    Raises:
+        BadRequest: with what is wrong about it.
+    """
+    if header_length is None:
+        head, binary = body, memoryview(b"")
+    elif not header_length.isdecimal() or int(header_length) > len(body):
+        raise BadRequest("Inference-Header-Content-Length must be the length of the JSON within the body.")
+    else:
+        head, binary = body[: int(header_length)], memoryview(body)[int(header_length) :]
+    try:
+        document = InferDocument.model_validate(json.loads(head))
+    except ValidationError as invalid:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in invalid.errors()]
+        raise BadRequest(f"Bad inference request: {'; '.join(faults[:5])}.") from None
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The JSON cannot be read: {error}.") from error
+    [tensor] = document.inputs
+    if tensor.name != "images":
+        raise BadRequest(f"There is no input {tensor.name[:80]!r}; the one input is `images`.")
+    if tensor.parameters.binary_data_size is not None and tensor.data is not None:
+        raise BadRequest("`images` has both `data` and `binary_data_size`.")
+    if tensor.datatype == "UINT8":
+        return InferRequest(document, _read_pixels(tensor, binary))
+    if tensor.datatype == "BYTES":
+        return InferRequest(document, None, _read_pictures(tensor, binary))
+    raise BadRequest(
+        f"`images` is UINT8 of shape [n, 28, 28] or BYTES of shape [n], not {tensor.datatype[:20]}."
+    )
+
+
+def _binary(tensor: InputTensor, binary: memoryview) -> memoryview:
+    if tensor.parameters.binary_data_size != len(binary):
+        raise BadRequest(
+            f"`images` announces {tensor.parameters.binary_data_size} bytes; {len(binary)} follow the JSON."
+        )
+    return binary
+
+
+def _read_pixels(tensor: InputTensor, binary: memoryview) -> Images:
+    count, *rest = tensor.shape or [0]
+    if rest != [28, 28] or count < 1:
+        raise BadRequest(f"`images` has the shape {tensor.shape}; it must be [n, 28, 28] with n from 1 up.")
+    if tensor.data is None:
+        flat: NDArray[Any] = np.frombuffer(_binary(tensor, binary), np.uint8)
+    else:
+        try:
+            flat = np.asarray(tensor.data).reshape(-1)
+        except ValueError as error:
+            raise BadRequest("`data` of `images` is not a regular array of numbers.") from error
+        if flat.dtype.kind not in "iu" or flat.min(initial=0) < 0 or flat.max(initial=0) > 255:
+            raise BadRequest("`data` of `images` must be integers from 0 to 255.")
+    if flat.size != count * PIXELS:
+        raise BadRequest(f"`images` of shape {tensor.shape} holds {count * PIXELS} values; {flat.size} came.")
+    return flat.astype(np.uint8, copy=False).reshape(count, 28, 28)
+
+
+def _read_pictures(tensor: InputTensor, binary: memoryview) -> list[Upload]:
+    if len(tensor.shape) != 1:
+        raise BadRequest(f"BYTES `images` has the shape {tensor.shape}; it must be [n].")
+    if tensor.data is None:
+        pictures = _split_bytes(_binary(tensor, binary))
+    else:
+        pictures = [_from_base64(element) for element in tensor.data]
+    if not pictures or len(pictures) != tensor.shape[0]:
+        raise BadRequest(f"`images` of shape {tensor.shape} came with {len(pictures)} elements.")
+    return pictures
+
+
+def _split_bytes(binary: memoryview) -> list[Upload]:
+    elements: list[Upload] = []
+    at = 0
+    while at < len(binary):
+        if at + 4 > len(binary):
+            raise BadRequest("The BYTES tensor is cut short.")
+        (length,) = struct.unpack_from("<I", binary, at)
+        at += 4
+        if at + length > len(binary):
+            raise BadRequest("The BYTES tensor is cut short.")
+        elements.append(bytes(binary[at : at + length]) or EmptyUpload("The picture is empty."))
+        at += length
+    return elements
+
+
+def _from_base64(element: object) -> Upload:
+    try:
+        return b64decode(str(element), validate=True) or EmptyUpload("The picture is empty.")
+    except ValueError as error:
+        return BadBase64(f"A BYTES element in JSON must be base64: {error}.")
+
+
+def write_infer_response(
+    call: InferRequest, outputs: Mapping[str, NDArray[Any]], labels: Sequence[str], name: str, version: str
+) -> tuple[bytes, int | None]:
+    """The body of the answer, and the length of its JSON where tensors follow it.
+
+    Raises:
+        BadRequest: an output is requested that there is not.
+    """
+    everything = [RequestedOutput(name=output) for output in outputs]
+    described, chunks = [], []
+    for requested in call.document.outputs or everything:
+        if requested.name not in outputs:
+            raise BadRequest(f"There is no output {requested.name[:80]!r}; there are {', '.join(outputs)}.")
+        values, datatype = outputs[requested.name], "FP32"
+        if requested.parameters.classification is not None:
+            values, datatype = _classes(values, labels, requested.parameters.classification), "BYTES"
+        description: dict[str, Any] = {"name": requested.name, "datatype": datatype, "shape": values.shape}
+        binary = requested.parameters.binary_data
+        if call.document.parameters.binary_data_output if binary is None else binary:
+            chunk = _to_bytes(values, datatype)
+            chunks.append(chunk)
+            description["parameters"] = {"binary_data_size": len(chunk)}
+        else:
+            description["data"] = values.reshape(-1).tolist()
+        described.append(description)
+    document = {"model_name": name, "model_version": version, "outputs": described}
+    if call.document.id is not None:
+        document["id"] = call.document.id
+    head = json.dumps(document, separators=(",", ":")).encode()
+    return b"".join([head, *chunks]), len(head) if chunks else None
+
+
+def _classes(values: NDArray[Any], labels: Sequence[str], k: int) -> NDArray[Any]:
+    """The k largest of each row as `value:index:label`; (n, 10) or (n,) to (n, k)."""
+    table = values.reshape(len(values), -1)
+    ranking = np.argsort(-table, axis=1, kind="stable")[:, :k]
+    names = labels if table.shape[1] == len(labels) else [""]
+    rows = zip(table.tolist(), ranking.tolist(), strict=True)
+    return np.array([[f"{row[i]:f}:{i}:{names[i]}" for i in ranks] for row, ranks in rows], dtype=object)
+
+
+def _to_bytes(values: NDArray[Any], datatype: str) -> bytes:
+    if datatype != "BYTES":
+        return values.astype(DATATYPES[datatype], copy=False).tobytes()
+    texts = [text.encode() for text in values.reshape(-1)]
+    return b"".join(struct.pack("<I", len(text)) + text for text in texts)
