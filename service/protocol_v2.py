@@ -6,7 +6,6 @@ canonical as they do at `/predict`. The tensors themselves are read and written 
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service import metrics
+from service import __version__, metrics
 from service.batching import Images
 from service.draining import Drain
 from service.errors import DigitServeError, Forbidden, ModelNotFound, NotReady, TooManyImages
@@ -60,7 +59,7 @@ class ProtocolV2:
 
     async def server_metadata(self, _: Request) -> Response:
         return JSONResponse(
-            {"name": "digitserve", "version": version("digitserve"), "extensions": EXTENSIONS}
+            {"name": "digitserve", "version": __version__, "extensions": EXTENSIONS}
         )
 
     async def live(self, _: Request) -> Response:
