@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import os
+import re
 
 # Before BentoML is imported, which otherwise reports every start, and every twelve hours, to its makers.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
@@ -18,6 +19,7 @@ import bentoml
 from bentoml.exceptions import BentoMLConfigException
 from starlette.applications import Starlette
 
+from service import protocol_v2, responses
 from service.api import Api
 from service.draining import Drain
 from service.errors import ArtifactRejected
@@ -31,6 +33,8 @@ from service.settings import Settings
 # has to be short; the deadline of a request (`timeout_ms`) is shorter still.
 BENTOML_TIMEOUT_S = 10.0
 
+# BentoML's explorer: its page and what that page loads. It comes after our routes, so these must let it pass.
+NOT_BENTOML = re.compile(r"^/(?!$|docs\.json$|static_content/)(?P<path>.*)$")
 # How often each worker looks for new, changed and removed artifacts.
 FOLLOW_INTERVAL_S = 1.0
 
@@ -38,11 +42,12 @@ FOLLOW_INTERVAL_S = 1.0
 def web_app(repository: Repository, drain: Drain, settings: Settings) -> Starlette:
     """All our routes, and one that refuses the rest."""
     reader = ImageReader(settings.max_pixels)
-    ours = [
-        *Api(repository, reader, drain, settings).routes,
-        *ProtocolV2(repository, reader, drain, settings).routes,
-    ]
-    return Starlette(routes=[*ours, refusing_route(ours, drain)])
+    ours = Api(repository, reader, drain, settings).routes
+    v2 = ProtocolV2(repository, reader, drain, settings).routes
+    unknown_v2 = refusing_route("/v2/{path:path}", v2, drain, protocol_v2.error_response)
+    unknown = refusing_route("/{path:path}", ours, drain, responses.error_response)
+    unknown.path_regex = NOT_BENTOML
+    return Starlette(routes=[*ours, *v2, unknown_v2, unknown])
 
 
 SETTINGS = Settings()

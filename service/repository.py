@@ -80,7 +80,8 @@ class Repository:
                 except ArtifactRejected as rejected:
                     log.error("not served: %s", rejected)  # noqa: TRY400 - its sentences say all
         for name in self._models.keys() - set(names) - {self.default}:
-            await self.unload(name)
+            del self._signatures[name]
+            await self._stop(name)
 
     async def load(self, name: str) -> None:
         """Serve the artifact `name` as it is on disk now, in place of an older one, without a gap.
@@ -101,11 +102,13 @@ class Repository:
 
     async def unload(self, name: str) -> None:
         """Stop serving `name` until it is loaded again; what waits is still answered."""
-        model = self._models.pop(name, None)
-        if model is not None:
-            self._unloaded.add(name)
-            log.info("no longer serving %s", name)
-            await model.batcher.close()
+        self._unloaded.add(name)
+        await self._stop(name)
+
+    async def _stop(self, name: str) -> None:
+        model = self._models.pop(name)
+        log.info("no longer serving %s", name)
+        await model.batcher.close()
 
     def _serve(self, classifier: Classifier) -> ServedModel | None:
         name = classifier.name

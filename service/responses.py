@@ -20,8 +20,6 @@ from service.errors import AllImagesRejected, DigitServeError, MethodNotAllowed,
 Handler = Callable[[Request], Awaitable[Response]]
 ErrorResponse = Callable[[DigitServeError, str], Response]
 
-# BentoML's explorer: its page and what that page loads. It comes after our routes, so these must let it pass.
-NOT_BENTOML = re.compile(r"^/(?!$|docs\.json$|static_content/)(?P<path>.*)$")
 EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 RETRY_AFTER_S = 1
@@ -56,8 +54,8 @@ def answered_route(
     return Route(path, endpoint, methods=methods)
 
 
-def refusing_route(known: Sequence[Route], drain: Drain) -> Route:
-    """The last route: refuses whatever is neither one of `known` nor BentoML's."""
+def refusing_route(path: str, known: Sequence[Route], drain: Drain, error_response: ErrorResponse) -> Route:
+    """A last route that refuses, by its path or its method, whatever is not one of `known`."""
 
     async def refuse(request: Request) -> Response:
         path = request.url.path
@@ -67,9 +65,7 @@ def refusing_route(known: Sequence[Route], drain: Drain) -> Route:
             raise MethodNotAllowed(f"{path[:80]} answers {' and '.join(allowed)} only.", allowed)
         raise RouteNotFound(f"There is nothing at {path[:80]}; the API is described at /docs.json.")
 
-    route = answered_route("/{path:path}", refuse, EVERY_METHOD, drain, error_response)
-    route.path_regex = NOT_BENTOML
-    return route
+    return answered_route(path, refuse, EVERY_METHOD, drain, error_response)
 
 
 def _request_id(request: Request) -> str:
