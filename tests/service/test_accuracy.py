@@ -12,8 +12,8 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from conftest import ROOT, Server, StartServer
 from PIL import Image
+from real_server import ROOT, Server, StartServer
 
 FOLDERS = {"mnist-cnn": "MNIST", "fashion-mnist-cnn": "FashionMNIST"}
 IMAGES_A_REQUEST = 250

@@ -16,8 +16,8 @@ import httpx2
 import numpy as np
 import psutil
 import pytest
-from conftest import ROOT, Server, StartServer
 from PIL import Image
+from real_server import ROOT, Server, StartServer
 
 NEVER = "/predict?canonical=never"
 
