@@ -12,10 +12,11 @@ from training.artifacts import list_artifacts, read_artifact
 from training.data import load_test
 from training.measure import Measurement, measure
 from training.model_page import update_artifacts_table
-from training.options import EvaluateOptions, FitOptions, ListOptions, Options
+from training.options import EvaluateOptions, FitOptions, ListOptions, Options, SearchOptions
 from training.progress import watch
 from training.recipes import RECIPES
 from training.runs import new_run, resumed_run
+from training.search.run import run_search
 from training.ship import choose_device, ship, train
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def run(options: Options, console: Console) -> None:
         fit_recipe(options, console)
     elif isinstance(options, EvaluateOptions):
         evaluate_artifact(options, console)
+    elif isinstance(options, SearchOptions):
+        run_search(options, console)
     elif isinstance(options, ListOptions):
         list_recipes(options.models, console)
     else:

@@ -53,6 +53,43 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True)
+class SearchOptions:
+    """Try many values of a recipe's fields, and choose by validation accuracy.
+
+    Started again, a search goes on where it stopped; started more than once, the processes share its trials.
+    """
+
+    name: Annotated[str, tyro.conf.Suppress]
+    grid: tuple[str, ...] = ()
+    """FIELD=v1,v2 ...: every combination. A single value fixes a field."""
+    random: tuple[str, ...] = ()
+    """FIELD=low..high or FIELD=v1,v2 ...: independent draws, on a logarithmic scale from bounds a factor of
+    ten or more apart."""
+    trials: int = 20
+    """How many draws --random makes; a larger number continues the same search."""
+    seed: int = 1
+    """Of those draws; the recipe has its own."""
+    epochs: int = 0
+    """Of each trial; 0 for the recipe's own."""
+    images: int = 0
+    """To train each trial on, for a quick search; 0 for all but the validation images."""
+    prune: bool = False
+    """Stop a trial that does worse than the median of the earlier ones at the same epoch."""
+    study: str = ""
+    """Name of the search and its folder; the recipe's where there is none."""
+    storage: str | None = None
+    """Optuna storage that machines share, such as postgresql://...; else an SQLite file in the folder."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes CUDA where there is one."""
+    threads: int = 0
+    """Of PyTorch on the CPU; 0 leaves it the choice. With a process for each core 1 is the fastest."""
+    data: Path | None = None
+    """Folder that holds MNIST/raw and FashionMNIST/raw; else DIGITSERVE_DATA, else ./data."""
+    runs: Path = ROOT / "runs"
+    """The search is kept in its folder search/."""
+
+
+@dataclass(frozen=True)
 class ListOptions:
     """Show every recipe, with its artifact's accuracy where there is one."""
 
@@ -68,8 +105,8 @@ class ReportOptions:
     """Folder of the artifacts and their page."""
 
 
-Options: TypeAlias = FitOptions | EvaluateOptions | ListOptions | ReportOptions
-Kind = TypeVar("Kind", FitOptions, EvaluateOptions, ListOptions, ReportOptions)
+Options: TypeAlias = FitOptions | EvaluateOptions | SearchOptions | ListOptions | ReportOptions
+Kind = TypeVar("Kind", FitOptions, EvaluateOptions, SearchOptions, ListOptions, ReportOptions)
 
 
 def parse(words: list[str]) -> Options:
@@ -79,7 +116,7 @@ def parse(words: list[str]) -> Options:
         UsageError: an unknown command, recipe or flag, with the nearest ones that exist.
     """
     command, *rest = words
-    require_known("command", command, ["fit", "evaluate", "list", "report"])
+    require_known("command", command, ["fit", "evaluate", "search", "list", "report"])
     if command == "list":
         return _flags("list", ListOptions(), rest)
     if command == "report":
@@ -90,6 +127,8 @@ def parse(words: list[str]) -> Options:
     if command == "evaluate":
         return _flags(f"evaluate {name}", EvaluateOptions(name), rest)
     require_known("recipe", name, RECIPES)
+    if command == "search":
+        return _flags(f"search {name}", SearchOptions(name), rest)
     return _flags(f"fit {name}", FitOptions(RECIPES[name]), rest)
 
 
