@@ -18,15 +18,17 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 import bentoml
 from bentoml.exceptions import BentoMLConfigException
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
-from service import protocol_v2, responses
+from service import openapi, protocol_v2, responses
 from service.api import Api
 from service.draining import Drain
 from service.errors import ArtifactRejected
 from service.protocol_v2 import ProtocolV2
 from service.reading import ImageReader
 from service.repository import Repository, load_all
-from service.responses import refusing_route
+from service.responses import answered_route, refusing_route
 from service.settings import Settings
 
 # BentoML's own timeout covers the arrival of the body too. It leaves a timer behind for every request, so it
@@ -34,7 +36,7 @@ from service.settings import Settings
 BENTOML_TIMEOUT_S = 10.0
 
 # BentoML's explorer: its page and what that page loads. It comes after our routes, so these must let it pass.
-NOT_BENTOML = re.compile(r"^/(?!$|docs\.json$|static_content/)(?P<path>.*)$")
+NOT_BENTOML = re.compile(r"^/(?!$|static_content/)(?P<path>.*)$")
 # How often each worker looks for new, changed and removed artifacts.
 FOLLOW_INTERVAL_S = 1.0
 
@@ -42,7 +44,12 @@ FOLLOW_INTERVAL_S = 1.0
 def web_app(repository: Repository, drain: Drain, settings: Settings) -> Starlette:
     """All our routes, and one that refuses the rest."""
     reader = ImageReader(settings.max_pixels)
-    ours = Api(repository, reader, drain, settings).routes
+
+    async def describe(_: Request) -> Response:
+        return JSONResponse(openapi.document())
+
+    docs = answered_route("/docs.json", describe, ["GET"], drain, responses.error_response)
+    ours = [*Api(repository, reader, drain, settings).routes, docs]
     v2 = ProtocolV2(repository, reader, drain, settings).routes
     unknown_v2 = refusing_route("/v2/{path:path}", v2, drain, protocol_v2.error_response)
     unknown = refusing_route("/{path:path}", ours, drain, responses.error_response)
