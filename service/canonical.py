@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import gcd
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIDE = 28
+SMALLEST_SIDE = 4
 
 # Measured over all 70,000 images of each dataset. Every MNIST image has black corners, a brightest pixel of
 # at least 254, a box of ink whose longer side is 19 or 20 pixels and a centre of mass from 13.48 to 14.50: it
@@ -38,6 +40,9 @@ def canonicalise(picture: NDArray[np.uint8], form: Literal["digit", "garment"]) 
     Raises:
         EmptyImage: there is nothing on the ground.
     """
+    if min(picture.shape[:2]) < SMALLEST_SIDE:
+        raise EmptyImage("The picture is too small to show anything: send one of at least 28x28 pixels.")
+    picture = without_repetition(picture)
     if picture.shape[:2] == (SIDE, SIDE):
         grey = grey_plane(picture)
         if grey is not None:
@@ -45,6 +50,24 @@ def canonicalise(picture: NDArray[np.uint8], form: Literal["digit", "garment"]) 
             if _IS_CANONICAL[form](grey):
                 return grey
     return _DRAW[form](picture)
+
+
+def without_repetition(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Undo an enlargement that repeated each pixel, so that its squares are not taken for strokes."""
+    for lines in (slice(None, None, 1 + max(picture.shape) // 8), slice(None)):  # a few lines, then all
+        factor = gcd(_step(picture[lines], axis=1), _step(picture[:, lines], axis=0))
+        if factor == 1:
+            return picture
+    if min(picture.shape[:2]) < factor * SMALLEST_SIDE:
+        return picture
+    return np.ascontiguousarray(picture[::factor, ::factor])
+
+
+def _step(picture: NDArray[np.uint8], axis: int) -> int:
+    """The largest factor that all positions share at which the picture changes along an axis."""
+    ahead = np.moveaxis(picture, axis, 0)
+    changes = (ahead[1:] != ahead[:-1]).reshape(len(ahead) - 1, -1).any(axis=1)
+    return gcd(len(ahead), *(int(place) + 1 for place in changes.nonzero()[0]))
 
 
 def grey_plane(picture: NDArray[np.uint8]) -> NDArray[np.uint8] | None:

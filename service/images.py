@@ -41,7 +41,8 @@ CanonicalMode = Literal["auto", "never"]
 
 # What a picture is reduced to before anything else looks at it, in pixels along its shorter side. A digit
 # that fills a tenth of a photograph still has twice the resolution of the 20x20 box that it goes into.
-WORKING_SIDE = 384
+WORKING_SIDE = 256
+LONGEST_SIDE = 4096
 
 # What is read within about a millisecond on one core.
 SMALL_PIXELS = 128 * 128
@@ -107,6 +108,15 @@ def is_large(upload: bytes | memoryview) -> bool:
                 return False
             return bool(abs(width * height) > SMALL_PIXELS)
     return len(upload) > SMALL_BYTES
+
+
+def is_image(upload: bytes | memoryview) -> bool:
+    """Whether the content begins like a format that is read here."""
+    try:
+        _sniff(bytes(upload[:256]))
+    except UnsupportedFormat:
+        return False
+    return True
 
 
 def _sniff(head: bytes) -> type[ImageFile.ImageFile]:
@@ -178,7 +188,7 @@ def _load(file: ImageFile.ImageFile) -> NDArray[np.uint8]:
     file.load()
     orientation = _orientation(file)
     image = _plain_mode(file)
-    factor = min(image.size) // WORKING_SIDE
+    factor = max(min(image.size) // WORKING_SIDE, max(image.size) // LONGEST_SIDE)
     if factor > 1:
         image = image.reduce(factor)
     if orientation in _UPRIGHT:

@@ -1,0 +1,131 @@
+"""Which pixels of a picture are ink: the colours of paper and pen, shadows, contrast.
+
+An ink map is float32 of shape (height, width): the more ink, the larger.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from service.errors import EmptyImage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Picture = NDArray[np.uint8]  # (height, width, channels)
+    Ink = NDArray[np.float32]
+
+COLOUR_SIDE = 32  # pixels along the longer side that the colours are found on
+PAPER_SIDE = 64  # and the pen's width
+PAPER_WINDOW = 0.75  # of the longer side: the paper is the median over so wide a window
+SHADOW = 3.0  # widths of the pen: what is wider is no stroke
+SMALLEST_CONTRAST = 4.0  # of 255, between paper and ink
+IS_INK = 0.4  # of full contrast
+COLOUR = 3  # channels, and dimensions of an array that has them
+MIDDLE_GREY = 128
+
+
+def on_ground(picture: Picture) -> Picture:
+    """Put a transparent picture on white or black, whichever its opaque part stands out from.
+
+    Takes (height, width) or (height, width, 3 or 4), returns (height, width, 1 or 3).
+    """
+    if picture.ndim < COLOUR:
+        return picture[:, :, np.newaxis]
+    if picture.shape[2] == COLOUR:
+        return picture
+    opacity = picture[:, :, COLOUR:].astype(np.float32) / 255
+    if not opacity.any():
+        raise EmptyImage("The picture is wholly transparent.")
+    colours = picture[:, :, :COLOUR] * opacity
+    is_dark = colours.sum() < MIDDLE_GREY * COLOUR * opacity.sum()
+    return np.rint(colours + (255 if is_dark else 0) * (1 - opacity)).astype(np.uint8)
+
+
+def shrink(picture: Picture, longer_side: int) -> Picture:
+    """Average whole blocks of pixels as long as the longer side keeps so many."""
+    factor = max(picture.shape[:2]) // longer_side
+    if factor <= 1:
+        return picture
+    height, width = (max(1, side // factor) for side in picture.shape[:2])
+    blocks = picture[: height * factor, : width * factor]
+    small = cv2.resize(blocks, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8).reshape(height, width, -1)
+
+
+def ink_direction(picture: Picture) -> NDArray[np.float32]:
+    """Find the unit vector in colour space, (channels,), that points from the paper to the ink.
+
+    Ink is the rarer of the two, so what deviates from the local median is skewed towards it. The picture is
+    continued by its mirror image, in which the rim of a sheet is as rare as in the picture itself.
+    """
+    small = shrink(picture, COLOUR_SIDE)
+    room = max(small.shape) // 2
+    mirrored = np.pad(small, ((room, room), (room, room), (0, 0)), mode="symmetric")
+    paper = _paper(mirrored, max(small.shape))[room:-room, room:-room]
+    away = (small.astype(np.float32) - paper.reshape(small.shape)).reshape(-1, small.shape[2])
+    skew = (away**2).sum(axis=1) @ away
+    length = float(np.linalg.norm(skew))
+    if length == 0:
+        raise EmptyImage("The picture is blank: there is no ink on it.")
+    return np.asarray(skew / length, np.float32)
+
+
+def pen_width(ink: Ink) -> float:
+    """Estimate the width of the strokes, in pixels, before shadows are gone.
+
+    Against the median over a wide window, which keeps the edges of shadows, strokes alone stand out.
+    """
+    low, high = float(ink.min()), float(ink.max())
+    small = shrink(
+        ((ink - low) * (255 / max(high - low, 1e-6))).astype(np.uint8)[:, :, np.newaxis], PAPER_SIDE
+    )
+    above = small[:, :, 0].astype(np.float32) - _paper(small, max(small.shape))
+    return stroke_width(above > max(otsu(above), 0)) * max(ink.shape) / max(small.shape)
+
+
+def _paper(picture: Picture, side: int) -> NDArray[np.uint8]:
+    """The picture without its ink, which fills less than half of any wide window."""
+    return np.asarray(cv2.medianBlur(picture, int(side * PAPER_WINDOW) // 2 * 2 + 1), np.uint8)
+
+
+def stroke_width(mask: NDArray[np.bool_]) -> float:
+    """Mean width of the strokes of a mask: four times the mean distance to the edge, as in a straight bar."""
+    depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    return 4 * float(depth[mask].mean()) if mask.any() else 0.0
+
+
+def without_shadows(ink: Ink, pen: float) -> Ink:
+    """Take away what is much wider than the pen: shadows, rims of the sheet, the drift of light.
+
+    This is the top-hat transform. Its square may stand out over the picture's edge.
+    """
+    side = 2 * round((SHADOW * pen + 1) / 2) + 1
+    return np.asarray(cv2.morphologyEx(ink, cv2.MORPH_TOPHAT, np.ones((side, side), np.uint8)), np.float32)
+
+
+def full_contrast(ink: Ink) -> Ink:
+    """Let the paper's grain be 0 and the ink's usual strength 1."""
+    mask = ink > otsu(ink)
+    if not mask.any():
+        raise EmptyImage("The picture is blank: there is no ink on it.")
+    strength, grain = float(np.median(ink[mask])), float(np.median(ink[~mask]))
+    if strength - grain < SMALLEST_CONTRAST:
+        raise EmptyImage("The picture is blank: there is no ink on it.")
+    return np.asarray(np.clip((ink - grain) / (strength - grain), 0, 1), np.float32)
+
+
+def otsu(ink: Ink) -> float:
+    """Otsu's threshold: the cut that leaves the least variance within its two sides."""
+    low, high = float(ink.min()), float(ink.max())
+    threshold, _ = cv2.threshold(_eight_bits(ink), 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return low + (threshold + 0.5) * (high - low) / 255
+
+
+def _eight_bits(ink: Ink) -> NDArray[np.uint8]:
+    """Stretch an ink map to 0-255, as OpenCV's thresholds and medians want it."""
+    low, high = float(ink.min()), float(ink.max())
+    return ((ink - low) * (255 / max(high - low, 1e-6))).astype(np.uint8)
