@@ -59,7 +59,7 @@ class State:
     def update_average(self, decay: float) -> None:
         """Move the averaged network towards the trained one.
 
-        The first steps are averaged over fewer: a long average would drag the first weights along for an epoch.
+        The first steps are averaged over fewer: a long average would drag the first weights along for long.
         """
         if self.average is None:
             return

@@ -1,0 +1,142 @@
+"""Every network has the shape, the size and the first weights that its recipe says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import changed, weights_of
+from torch import nn
+
+from training.architectures import ACTIVATIONS, Residual, RowRNN, build, count_macs, count_weights, initialise
+from training.recipes import RECIPES, Recipe
+
+NETWORKS = [
+    # architecture, widths, weights with biases, multiply-adds
+    ("softmax", (), 784 * 10 + 10, 784 * 10),
+    ("mlp", (512, 512), 669_706, 668_672),
+    ("mlp", (16, 16), 13_002, 784 * 16 + 16 * 16 + 16 * 10),
+    ("rnn", (256,), 28 * 256 + 256 + 256 * 256 + 2_570, 28 * 28 * 256 + 27 * 256 * 256 + 2_560),
+]
+
+
+@pytest.mark.parametrize(("architecture", "widths", "weights", "macs"), NETWORKS)
+def test_weights_and_multiply_adds_are_those_of_the_formula(
+    tiny: Recipe, architecture: str, widths: tuple[int, ...], weights: int, macs: int
+) -> None:
+    network = build(changed(tiny, architecture=architecture, widths=widths))
+    assert (count_weights(network), count_macs(network)) == (weights, macs)
+
+
+@pytest.mark.parametrize("architecture", ["softmax", "mlp", "cnn", "resnet", "rnn"])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_every_network_turns_images_into_ten_logits(
+    tiny: Recipe, architecture: str, batch_norm: bool
+) -> None:
+    widths = {"softmax": (), "mlp": (8, 8), "cnn": (4, 4, 8), "resnet": (4, 4, 8), "rnn": (8,)}[architecture]
+    network = build(changed(tiny, architecture=architecture, widths=widths, batch_norm=batch_norm)).eval()
+    pixels = torch.rand(5, 28, 28)
+    logits = network(pixels)
+    assert logits.shape == (5, 10)
+    assert torch.allclose(network(pixels[2:3]), logits[2:3], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds(name: str) -> None:
+    assert build(RECIPES[name]).eval()(torch.rand(2, 28, 28)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", ["mnist-cnn", "fashion-mnist-cnn"])
+def test_the_flagships_stay_small(name: str) -> None:
+    network = build(RECIPES[name])
+    assert count_weights(network) <= 1_500_000
+    assert count_macs(network) <= 12_000_000  # of the usual MNIST script's network
+
+
+def test_first_weights_follow_the_seed_alone(tiny: Recipe) -> None:
+    torch.manual_seed(1)
+    first = weights_of(build(tiny))
+    torch.manual_seed(2)
+    assert torch.equal(first, weights_of(build(tiny)))
+    assert not torch.equal(first, weights_of(build(changed(tiny, seed=5))))
+
+
+def test_building_leaves_the_global_generator_alone(tiny: Recipe) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    build(tiny)
+    assert torch.equal(torch.rand(4), expected)
+
+
+@pytest.mark.parametrize(
+    ("how", "deviation"),
+    [
+        ("normal-1", 1.0),
+        ("normal-0.01", 0.01),
+        ("xavier-normal", (2 / (784 + 400)) ** 0.5),
+        ("xavier-uniform", (2 / (784 + 400)) ** 0.5),
+        ("he-normal", (2 / 784) ** 0.5),
+    ],
+)
+def test_an_initialisation_gives_the_spread_of_its_formula(tiny: Recipe, how: str, deviation: float) -> None:
+    network = build(changed(tiny, widths=(400,), initialisation=how))
+    layer = network[1]
+    assert isinstance(layer, nn.Linear)
+    assert float(layer.weight.detach().std()) == pytest.approx(deviation, rel=0.02)
+    assert not layer.bias.any()
+
+
+def test_one_generator_draws_the_weights_in_the_order_of_the_formula() -> None:
+    network = nn.Sequential(nn.Linear(784, 100), nn.Tanh(), nn.Linear(100, 10))
+    initialise(network, "normal-1", torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    first = torch.randn(784, 100, generator=generator)
+    second = torch.randn(100, 10, generator=generator)
+    assert torch.equal(network[0].weight, first.T)
+    assert torch.equal(network[2].weight, second.T)
+
+
+def test_he_draws_a_convolution_by_the_inputs_of_one_output() -> None:
+    network = nn.Sequential(nn.Conv2d(32, 64, 3))
+    initialise(network, "he-normal", torch.Generator().manual_seed(1))
+    assert float(network[0].weight.detach().std()) == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_the_activation_is_the_one_asked_for(tiny: Recipe, name: str) -> None:
+    kinds = {type(layer) for layer in build(changed(tiny, activation=name))}
+    assert type(ACTIVATIONS[name]()) in kinds
+
+
+def test_standardised_pixels_have_mean_zero_and_variance_one(tiny: Recipe) -> None:
+    network = build(changed(tiny, standardise=True))
+    assert network[0](torch.tensor(0.1307)) == pytest.approx(0.0, abs=1e-6)
+    assert network[0](torch.tensor(0.1307 + 0.3081)) == pytest.approx(1.0)
+
+
+def test_a_residual_block_adds_its_input(tiny: Recipe) -> None:
+    block = Residual(tiny, 4, 4, stride=1)
+    for parameter in block.transform.parameters():
+        nn.init.zeros_(parameter)
+    maps = torch.randn(2, 4, 6, 6)
+    expected = maps.clone()
+    assert torch.equal(block(maps), expected)
+
+
+def test_a_residual_block_matches_channels_by_a_1x1_convolution(tiny: Recipe) -> None:
+    block = Residual(tiny, 4, 8, stride=2)
+    assert isinstance(block.skip, nn.Conv2d)
+    assert block.skip.kernel_size == (1, 1)
+    assert block(torch.randn(2, 4, 6, 6)).shape == (2, 8, 3, 3)
+
+
+def test_the_row_rnn_follows_its_recurrence() -> None:
+    network = RowRNN(6)
+    pixels = torch.rand(3, 28, 28)
+    state = torch.zeros(3, 6)
+    with torch.no_grad():
+        for row in range(28):
+            state = torch.tanh(
+                pixels[:, row] @ network.input.weight.T + state @ network.state.weight.T + network.input.bias
+            )
+        assert torch.allclose(network(pixels), state, atol=1e-6)
