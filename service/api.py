@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from base64 import b64encode
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from service.errors import BadRequest, ImageRejected, RouteNotFound
 from service.images import CanonicalMode
 from service.reading import ImageReader, readable
 from service.repository import Repository, ServedModel
-from service.requests import cancelled_on_disconnect, read_body
+from service.requests import caller_left, read_body
 from service.responses import Handler, answered_route, describe_error, error_response
 from service.settings import Settings
 from service.uploads import parse_uploads
@@ -94,8 +95,9 @@ class Api:
         images = await self._reader.read(uploads, card.canonical_form, query.canonical)
         pixels = np.stack(readable(images))  # (n, 28, 28)
         read_s = time.perf_counter() - started
-        async with cancelled_on_disconnect(request):
-            computed = await model.batcher.submit(pixels, timeout_s=self._settings.timeout_ms / 1000)
+        computed = await model.batcher.submit(
+            pixels, timeout_s=self._settings.timeout_ms / 1000, caller_left=partial(caller_left, request)
+        )
         answers = describe(card, computed.outputs, query.top_k)
         if query.pixels:
             for answer, image in zip(answers, pixels, strict=True):

@@ -21,7 +21,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from service.errors import (
+    CallerGone,
+    DeadlineExceeded,
+    DigitServeError,
+    InferenceFailed,
+    NotReady,
+    Overloaded,
+)
 
 Images = NDArray[np.uint8]  # (n, 28, 28)
 Outputs = tuple[NDArray[np.float32], ...]  # each (n, ...), row i belongs to image i
@@ -54,6 +61,7 @@ class _Submission:
     images: Images
     arrived: float
     answer: asyncio.Future[Computed]
+    caller_left: Callable[[], bool]
     parts: list[Outputs] = field(default_factory=list)
     taken: int = 0
     batch_images: int = 0
@@ -117,37 +125,39 @@ class Batcher:
         """Seconds that the present batch has been in `compute`; 0 when idle."""
         return time.monotonic() - self._computing_since if self._computing_since is not None else 0.0
 
-    async def submit(self, images: Images, *, timeout_s: float) -> Computed:
+    async def submit(
+        self, images: Images, *, timeout_s: float, caller_left: Callable[[], bool] = lambda: False
+    ) -> Computed:
         """Outputs for `images` (n, 28, 28), row by row.
+
+        `caller_left` is asked when their turn has come; where it is true they are not computed.
 
         Raises:
             Overloaded: the queue has no room for them.
             NotReady: the batcher is closed.
             DeadlineExceeded: `timeout_s` passed; what was still queued is not computed.
+            CallerGone: as `caller_left` said.
             InferenceFailed: `compute` failed on these images even on their own.
-            asyncio.CancelledError: the caller gave up; what was still queued is not computed.
         """
         if self._closed:
             raise NotReady("This model is shutting down; try again.")
         if self._queued_images + len(images) > self._max_queue:
             raise Overloaded(f"{self._queued_images} images are waiting already; try again in a second.")
-        answer: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
-        submission = _Submission(images, time.monotonic(), answer)
+        loop = asyncio.get_running_loop()
+        submission = _Submission(images, time.monotonic(), loop.create_future(), caller_left)
         self._queue.append(submission)
         self._queued_images += len(images)
         if self._worker is None:
-            self._worker = asyncio.create_task(self._compute_until_empty())
+            self._worker = loop.create_task(self._compute_until_empty())
+        late = DeadlineExceeded(f"No answer within {timeout_s:g} s; try again, or send fewer images.")
+        deadline = loop.call_later(timeout_s, self._drop, submission, "expired", late)
         try:
-            async with asyncio.timeout(timeout_s):
-                return await answer
-        except TimeoutError:
-            self._withdraw(submission, "expired")
-            raise DeadlineExceeded(
-                f"No answer within {timeout_s:g} s; try again, or send fewer images."
-            ) from None
+            return await submission.answer
         except asyncio.CancelledError:
-            self._withdraw(submission, "caller_gone")
+            self._drop(submission, "cancelled", CallerGone("The request was cancelled."))
             raise
+        finally:
+            deadline.cancel()
 
     async def close(self) -> None:
         """Refuse what comes, compute what waits, then stop the thread."""
@@ -156,19 +166,22 @@ class Batcher:
             await self._worker
         self._thread.shutdown()
 
-    def _withdraw(self, submission: _Submission, reason: str) -> None:
-        """Take a submission that nobody waits for out of the queue."""
+    def _drop(self, submission: _Submission, reason: str, error: DigitServeError) -> None:
+        """Answer with `error`, and do not compute what still waits."""
         if submission.waiting:
             self._observer.dropped(reason, submission.waiting)
             self._queue.remove(submission)
             self._queued_images -= submission.waiting
+            submission.taken = len(submission.images)
+        if not submission.answer.done():
+            submission.answer.set_exception(error)
 
     async def _compute_until_empty(self) -> None:
         try:
             while self._queue:
-                shares = self._take()
-                self._computing_since = time.monotonic()
-                await self._compute_shares(shares)
+                if shares := self._take():
+                    self._computing_since = time.monotonic()
+                    await self._compute_shares(shares)
         finally:
             self._computing_since = None
             self._worker = None
@@ -179,13 +192,16 @@ class Batcher:
         room = self._max_batch
         while self._queue and room:
             submission = self._queue[0]
+            if submission.caller_left():
+                self._drop(submission, "caller_gone", CallerGone("The connection closed before the answer."))
+                continue
             images = submission.images[submission.taken : submission.taken + room]
             shares.append(_Share(submission, images))
             submission.taken += len(images)
             room -= len(images)
+            self._queued_images -= len(images)
             if not submission.waiting:
                 self._queue.popleft()
-        self._queued_images -= self._max_batch - room
         return shares
 
     async def _compute_shares(self, shares: list[_Share]) -> None:
@@ -197,7 +213,9 @@ class Batcher:
         except Exception as error:  # whatever the model's runtime throws must not stop the queue
             if len(shares) == 1:
                 log.exception("inference failed on %d images", len(batch))
-                self._fail(shares[0].submission, error)
+                failure = InferenceFailed("The model failed on this request.")
+                failure.__cause__ = error
+                self._drop(shares[0].submission, "failed", failure)
                 return
             log.warning("inference failed on a batch of %d images; computing each caller's alone", len(batch))
             for share in shares:
@@ -212,13 +230,3 @@ class Batcher:
             rows = tuple(output[first:last] for output in outputs)
             share.submission.add(rows, len(batch), computed_s)
             first = last
-
-    def _fail(self, submission: _Submission, error: Exception) -> None:
-        if submission.waiting:
-            self._queue.remove(submission)
-            self._queued_images -= submission.waiting
-            submission.taken = len(submission.images)
-        if not submission.answer.done():
-            failure = InferenceFailed("The model failed on this request.")
-            failure.__cause__ = error
-            submission.answer.set_exception(failure)

@@ -6,6 +6,7 @@ canonical as they do at `/predict`. The tensors themselves are read and written 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from service.draining import Drain
 from service.errors import DigitServeError, Forbidden, ModelNotFound, NotReady, TooManyImages
 from service.reading import ImageReader, readable
 from service.repository import Repository, ServedModel
-from service.requests import cancelled_on_disconnect, read_body
+from service.requests import caller_left, read_body
 from service.responses import Handler, answered_route, error_headers
 from service.settings import Settings
 from service.tensors_v2 import InferRequest, decompressed, read_infer_request, write_infer_response
@@ -58,9 +59,7 @@ class ProtocolV2:
         return answered_route(path, handler, [method], self._drain, error_response)
 
     async def server_metadata(self, _: Request) -> Response:
-        return JSONResponse(
-            {"name": "digitserve", "version": __version__, "extensions": EXTENSIONS}
-        )
+        return JSONResponse({"name": "digitserve", "version": __version__, "extensions": EXTENSIONS})
 
     async def live(self, _: Request) -> Response:
         return JSONResponse({"live": True})
@@ -148,8 +147,9 @@ class ProtocolV2:
         )
         call = read_infer_request(body, request.headers.get("inference-header-content-length"))
         images = await self._images(call, model)
-        async with cancelled_on_disconnect(request):
-            computed = await model.batcher.submit(images, timeout_s=self._settings.timeout_ms / 1000)
+        computed = await model.batcher.submit(
+            images, timeout_s=self._settings.timeout_ms / 1000, caller_left=partial(caller_left, request)
+        )
         outputs = dict(zip(("probabilities", "typicality"), computed.outputs, strict=True))
         content, header_length = write_infer_response(
             call, outputs, model.classifier.card.labels, model.classifier.name, model.classifier.version

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.batching import Batcher, Computed, Images, Outputs
-from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from service.errors import CallerGone, DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 
 
 class Recorder:
@@ -190,7 +190,7 @@ def test_a_submission_whose_deadline_passes_while_it_is_computed_is_answered_wit
     run(scenario)
 
 
-def test_a_caller_that_hangs_up_is_not_computed() -> None:
+def test_a_cancelled_submission_is_not_computed() -> None:
     async def scenario() -> None:
         network, recorder = Network(held=True), Recorder()
         queue = batcher(network, recorder)
@@ -205,7 +205,30 @@ def test_a_caller_that_hangs_up_is_not_computed() -> None:
         assert answered(await first) == [1]
         assert answered(await stays) == [3]
         assert network.batches == [[1], [3]]
+        assert recorder.drops == [("cancelled", 1)]
+        await queue.close()
+
+    run(scenario)
+
+
+def test_a_caller_that_has_left_when_its_turn_comes_is_not_computed() -> None:
+    async def scenario() -> None:
+        network, recorder = Network(held=True), Recorder()
+        queue = batcher(network, recorder)
+        first = asyncio.create_task(queue.submit(images(1), timeout_s=30))
+        await network.until_started()
+        gone = asyncio.create_task(queue.submit(images(2), timeout_s=30, caller_left=lambda: True))
+        stays = asyncio.create_task(queue.submit(images(3), timeout_s=30, caller_left=lambda: False))
+        await turns()
+        network.released.set()
+        assert answered(await first) == [1]
+        assert answered(await stays) == [3]
+        with pytest.raises(CallerGone):
+            await gone
+        assert network.batches == [[1], [3]]
         assert recorder.drops == [("caller_gone", 1)]
+        with pytest.raises(CallerGone):
+            await queue.submit(images(4), timeout_s=30, caller_left=lambda: True)
         await queue.close()
 
     run(scenario)
@@ -219,7 +242,7 @@ def test_the_rest_of_a_large_submission_is_dropped_with_its_caller() -> None:
         await network.until_started()
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
-        assert recorder.drops == [("caller_gone", 6)]
+        assert recorder.drops == [("cancelled", 6)]
         assert queue.queued_images == 0
         network.released.set()
         assert answered(await queue.submit(images(42), timeout_s=30)) == [42]
