@@ -79,12 +79,10 @@ def pen_width(ink: Ink) -> float:
 
     Against the median over a wide window, which keeps the edges of shadows, strokes alone stand out.
     """
-    low, high = float(ink.min()), float(ink.max())
-    small = shrink(
-        ((ink - low) * (255 / max(high - low, 1e-6))).astype(np.uint8)[:, :, np.newaxis], PAPER_SIDE
-    )
+    small = shrink(_eight_bits(ink)[:, :, np.newaxis], PAPER_SIDE)
     above = small[:, :, 0].astype(np.float32) - _paper(small, max(small.shape))
-    return stroke_width(above > max(otsu(above), 0)) * max(ink.shape) / max(small.shape)
+    scale: float = max(ink.shape) / max(small.shape)
+    return stroke_width(above > max(otsu(above), 0)) * scale
 
 
 def _paper(picture: Picture, side: int) -> NDArray[np.uint8]:

@@ -1,0 +1,356 @@
+"""Any bytes become canonical pixels or a refusal that says what to change."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, TiffImagePlugin
+
+from service.errors import (
+    EmptyImage,
+    EmptyUpload,
+    ImageRejected,
+    ImageTooLarge,
+    NotCanonical,
+    UndecodableImage,
+    UnsupportedFormat,
+)
+from service.images import CanonicalForm, is_large, read_image
+
+Pixels = NDArray[np.uint8]
+MAX_PIXELS = 30_000_000
+LOSSLESS: dict[str, dict[str, Any]] = {
+    "PNG": {},
+    "GIF": {},
+    "BMP": {},
+    "TIFF": {},
+    "WEBP": {"lossless": True},
+}
+LOSSY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 90}, "AVIF": {"quality": 90}}
+FORMATS = LOSSLESS | LOSSY
+
+
+def seven(side: int = 100) -> Image.Image:
+    """A black seven on white, off the middle."""
+    pixels = np.full((side, side), 255, np.uint8)
+    corners = np.array([[0.2, 0.2], [0.6, 0.2], [0.35, 0.8]]) * side
+    cv2.polylines(pixels, [corners.astype(np.int32)], isClosed=False, color=0, thickness=max(1, side // 15))
+    return Image.fromarray(pixels)
+
+
+def encode(image: Image.Image, how: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, how, **options)
+    return file.getvalue()
+
+
+def read(upload: bytes, form: CanonicalForm = "digit") -> Pixels:
+    return read_image(upload, form, "auto", MAX_PIXELS)
+
+
+def as_they_are(upload: bytes) -> Pixels:
+    return read_image(upload, "digit", "never", MAX_PIXELS)
+
+
+def differ(one: Pixels, other: Pixels) -> float:
+    """Mean absolute difference of the pixels, of 255."""
+    return float(np.abs(one.astype(int) - other).mean())
+
+
+SEVEN = read(encode(seven()))
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that ends before its first pixel."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    )
+
+
+def test_the_seven_of_these_tests_is_drawn_as_mnist_draws() -> None:
+    rows, columns = np.flatnonzero(SEVEN.any(axis=1)), np.flatnonzero(SEVEN.any(axis=0))
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
+    middle = (
+        SEVEN.sum(axis=1) @ np.arange(28) / SEVEN.sum(),
+        SEVEN.sum(axis=0) @ np.arange(28) / SEVEN.sum(),
+    )
+    assert np.abs(np.array(middle) - 14).max() < 1
+    assert SEVEN.max() > 250
+
+
+@pytest.mark.parametrize("how", FORMATS)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_every_format_is_read_by_its_content(how: str, mode: str) -> None:
+    assert differ(read(encode(seven().convert(mode), how, **FORMATS[how])), SEVEN) < 2
+
+
+@pytest.mark.parametrize("how", FORMATS)
+def test_the_first_frame_counts(how: str) -> None:
+    if how in ("JPEG", "BMP"):
+        pytest.skip("holds one frame")
+    later = ImageChops.invert(seven()).transpose(Image.Transpose.ROTATE_90)
+    upload = encode(seven(), how, save_all=True, append_images=[later], **FORMATS[how])
+    assert differ(read(upload), SEVEN) < 2
+
+
+def modes() -> dict[str, Image.Image]:
+    """The seven in every mode that a file can bring along."""
+    grey = seven()
+    ink = ImageChops.invert(grey)
+    sixteen_bits = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    twelve_bits = Image.fromarray(np.asarray(grey).astype(np.uint16) * 16)
+    palette = Image.fromarray((np.asarray(grey) > 128).astype(np.uint8), "L")
+    palette.putpalette([20, 30, 90, 250, 240, 200])
+    transparent = {
+        name: Image.merge("RGBA", [Image.new("L", grey.size, level)] * 3 + [ink])
+        for name, level in (("dark on nothing", 10), ("light on nothing", 245))
+    }
+    return {
+        "1": grey.convert("1", dither=Image.Dither.NONE),
+        "L": grey,
+        "light on dark": ink,
+        "LA": Image.merge("LA", [Image.new("L", grey.size, 0), ink]),
+        "P": palette,
+        "RGB, red on green of the same lightness": Image.merge(
+            "RGB", [ink, grey.point(lambda v: v // 2), grey]
+        ),
+        "RGBA, opaque": grey.convert("RGBA"),
+        **transparent,
+        "I;16": sixteen_bits,
+        "I;16 with 12 bits": twelve_bits,
+    }
+
+
+@pytest.mark.parametrize("name", modes())
+def test_every_mode_of_a_png_is_read(name: str) -> None:
+    assert differ(read(encode(modes()[name])), SEVEN) < 4
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "I", "F", "LAB", "I;16", "1", "YCbCr"])
+def test_every_mode_of_a_tiff_is_read(mode: str) -> None:
+    image = seven()
+    image = image.convert("RGB").convert(mode) if mode in ("CMYK", "YCbCr") else image
+    if mode == "LAB":
+        image = Image.merge(
+            "LAB", [seven(), Image.new("L", (100, 100), 128), Image.new("L", (100, 100), 128)]
+        )
+    elif mode == "I;16":
+        image = Image.fromarray(np.asarray(seven()).astype(np.uint16) * 257)
+    elif mode in ("I", "F"):
+        image = image.convert(mode).point(lambda level: level * 0.01 + 3)
+    elif mode == "1":
+        image = image.convert("1", dither=Image.Dither.NONE)
+    assert differ(read(encode(image, "TIFF")), SEVEN) < 4
+
+
+def test_a_cmyk_jpeg_is_read() -> None:
+    assert differ(read(encode(seven().convert("CMYK"), "JPEG", quality=95)), SEVEN) < 4
+
+
+def test_a_palette_with_a_transparent_colour_is_read() -> None:
+    image = Image.fromarray((np.asarray(seven()) > 128).astype(np.uint8), "L")
+    image.putpalette([0, 0, 0, 0, 0, 0])  # the ground is told from the ink by its transparency alone
+    assert differ(read(encode(image, transparency=1)), SEVEN) < 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("how", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_a_rotated_picture_is_set_upright(how: str, orientation: int) -> None:
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = seven().transpose(undo[orientation]) if orientation in undo else seven()
+    exif = Image.Exif()
+    exif[TiffImagePlugin.ExifTags.Base.Orientation] = orientation
+    assert differ(read(encode(stored, how, exif=exif, quality=95)), SEVEN) < 3
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's word about it
+def test_a_broken_exif_block_is_ignored() -> None:
+    assert differ(read(encode(seven(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff", quality=95)), SEVEN) < 3
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"seven", "no image"),
+        (b"%PDF-1.7\n1 0 obj", "no image"),
+        (b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>", "no image"),
+        (b"GIF90a" + bytes(100), "no image"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "no image"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42", "no image"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC.*JPEG"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heix", "HEIC.*JPEG"),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_415(content: bytes, says: str) -> None:
+    with pytest.raises(UnsupportedFormat, match=says) as refused:
+        read(content)
+    assert refused.value.status == 415
+
+
+def test_an_empty_upload_is_refused_with_400() -> None:
+    with pytest.raises(EmptyUpload):
+        read(b"")
+
+
+@pytest.mark.parametrize("how", FORMATS)
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_truncated_picture_is_refused_with_422(how: str, share: float) -> None:
+    noise = np.random.default_rng(0).integers(
+        0, 256, (64, 64, 3), dtype=np.uint8
+    )  # fills the file to its end
+    upload = encode(Image.fromarray(noise), how, **FORMATS[how])
+    with pytest.raises(UndecodableImage) as refused:
+        read(upload[: int(len(upload) * share)])
+    assert refused.value.status == 422
+
+
+@pytest.mark.parametrize("how", FORMATS)
+def test_more_pixels_than_allowed_are_refused_with_413(how: str) -> None:
+    upload = encode(seven(), how, **FORMATS[how])
+    with pytest.raises(ImageTooLarge, match=r"100x100.*9999"):
+        read_image(upload, "digit", "auto", 9999)
+
+
+@pytest.mark.parametrize("side", [20_000, 2_000_000_000])
+def test_a_bomb_is_refused_by_its_header(side: int) -> None:
+    with pytest.raises(ImageTooLarge):
+        read(png_header(side, side))
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 0), (0, 10), (10, 0)])
+def test_a_picture_of_zero_size_is_refused_with_422(width: int, height: int) -> None:
+    with pytest.raises(UndecodableImage):
+        read(png_header(width, height))
+
+
+@pytest.mark.parametrize("form", ["digit", "garment"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (3, 28), (28, 28), (300, 300)])
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_a_blank_picture_is_refused_with_422(form: CanonicalForm, size: tuple[int, int], level: int) -> None:
+    with pytest.raises(EmptyImage):
+        read(encode(Image.new("L", size, level)), form)
+
+
+@pytest.mark.parametrize("form", ["digit", "garment"])
+def test_a_wholly_transparent_picture_is_refused_with_422(form: CanonicalForm) -> None:
+    hidden = seven().convert("RGBA")
+    hidden.putalpha(0)
+    with pytest.raises(EmptyImage):
+        read(encode(hidden), form)
+
+
+@pytest.mark.parametrize("quality", [30, 90])
+def test_paper_without_ink_is_refused_although_it_has_grain(quality: int) -> None:
+    grain = np.random.default_rng(0).normal(220, 1.5, (480, 640))
+    with pytest.raises(EmptyImage):
+        read(encode(Image.fromarray(grain.astype(np.uint8)), "JPEG", quality=quality))
+
+
+@pytest.mark.parametrize("how", LOSSLESS)
+def test_canonical_never_takes_pixels_as_they_are(how: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+    for image in (Image.fromarray(pixels), Image.fromarray(pixels).convert("RGB")):
+        upload = encode(image.convert("L") if how == "GIF" else image, how, **FORMATS[how])
+        assert np.array_equal(as_they_are(upload), pixels)
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (Image.new("L", (27, 28)), "27x28"),
+        (Image.new("L", (2800, 2800)), "2800x2800"),
+        (Image.effect_noise((28, 28), 50).convert("HSV").convert("RGB"), None),
+        (Image.merge("RGB", [Image.effect_noise((28, 28), 50) for _ in range(3)]), "colour"),
+        (Image.new("LA", (28, 28), (90, 120)), "opaque"),
+    ],
+)
+def test_canonical_never_refuses_what_it_cannot_take(image: Image.Image, says: str | None) -> None:
+    if says is None:
+        as_they_are(encode(image))
+        return
+    with pytest.raises(NotCanonical, match=says):
+        as_they_are(encode(image))
+
+
+def test_canonical_never_refuses_blank_pixels() -> None:
+    with pytest.raises(EmptyImage):
+        as_they_are(encode(Image.new("L", (28, 28))))
+
+
+@pytest.mark.parametrize("how", FORMATS)
+def test_a_tiny_picture_is_read_inline_and_a_huge_one_in_a_thread(how: str) -> None:
+    assert not is_large(encode(seven(28), how, **FORMATS[how]))
+    assert is_large(encode(seven(2000), how, **FORMATS[how]))
+
+
+def test_a_picture_of_huge_size_and_few_bytes_is_large() -> None:
+    assert is_large(png_header(5000, 5000))
+
+
+SAMPLES = [encode(seven(40), how, **options) for how, options in FORMATS.items()]
+SAMPLES += [encode(modes()[name]) for name in ("P", "LA", "I;16")]
+SAMPLES += [encode(seven(40), "TIFF", compression=how) for how in ("tiff_lzw", "jpeg", "tiff_deflate")]
+
+
+def gives_pixels_or_a_refusal(upload: bytes) -> None:
+    for form in ("digit", "garment"):
+        try:
+            pixels = read_image(upload, form, "auto", 1_000_000)
+        except ImageRejected:
+            continue
+        assert pixels.shape == (28, 28)
+        assert pixels.dtype == np.uint8
+        assert pixels.any()
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"", *(sample[:16] for sample in SAMPLES)]))
+def test_any_bytes_give_pixels_or_a_refusal(body: bytes, head: bytes) -> None:
+    is_large(head + body)
+    gives_pixels_or_a_refusal(head + body)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(SAMPLES), st.data())
+def test_any_damage_to_a_picture_gives_pixels_or_a_refusal(sample: bytes, data: st.DataObject) -> None:
+    damaged = bytearray(sample)
+    for _ in range(data.draw(st.integers(1, 8))):
+        # Headers are short and matter most, so half of the damage goes there.
+        last = data.draw(st.sampled_from([min(64, len(damaged)) - 1, len(damaged) - 1]))
+        damaged[data.draw(st.integers(0, last))] = data.draw(st.integers(0, 255))
+    gives_pixels_or_a_refusal(bytes(damaged[: data.draw(st.integers(1, len(damaged)))]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    st.sampled_from(["L", "RGB", "RGBA", "LA", "1"]),
+    st.floats(0, 1),
+    st.integers(0, 2**32),
+)
+@example((4, 90), "L", 0.01, 0)
+def test_any_pixels_give_canonical_ones_or_a_refusal(
+    size: tuple[int, int], mode: str, share: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    levels = np.where(rng.random((*size[::-1], 4)) < share, rng.integers(0, 256, 4), rng.integers(0, 256, 4))
+    image = Image.fromarray(levels.astype(np.uint8), "RGBA").convert(mode)
+    gives_pixels_or_a_refusal(encode(image))
