@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from service import metrics
 from service.answers import Answer, describe
 from service.batching import Computed
 from service.draining import Drain
 from service.errors import BadRequest, ImageRejected, RouteNotFound
+from service.exposition import exposition
 from service.images import CanonicalMode
 from service.reading import ImageReader, readable
 from service.repository import Repository, ServedModel
@@ -118,7 +118,7 @@ class Api:
         return JSONResponse(_describe_model(self._repository.get(request.path_params["name"])))
 
     async def get_metrics(self, _: Request) -> Response:
-        content, media_type = await asyncio.to_thread(metrics.exposition)
+        content, media_type = await asyncio.to_thread(exposition)
         return Response(content, headers={"content-type": media_type})
 
     async def get_page(self, request: Request) -> Response:

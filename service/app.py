@@ -14,6 +14,9 @@ import re
 
 # Before BentoML is imported, which otherwise reports every start, and every twelve hours, to its makers.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
+# Before prometheus_client is imported: where the workers of this server share their series (exposition.py).
+if "DIGITSERVE_METRICS_DIR" in os.environ:
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["DIGITSERVE_METRICS_DIR"]
 
 import bentoml
 from bentoml.exceptions import BentoMLConfigException
@@ -21,7 +24,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service import openapi, protocol_v2, responses
+from service import exposition, openapi, protocol_v2, responses
 from service.api import Api
 from service.draining import Drain
 from service.errors import ArtifactRejected
@@ -77,12 +80,13 @@ class DigitServe:
 
     @bentoml.on_deployment
     @staticmethod
-    def refuse_to_start_without_models() -> None:
+    def prepare_workers() -> None:
         """Load everything once before any worker exists, so that a bad start ends with one sentence."""
         try:
             load_all(SETTINGS)
         except ArtifactRejected as error:
             raise BentoMLConfigException(error.message) from None
+        exposition.make_folder()
 
     @bentoml.on_startup
     async def open(self) -> None:

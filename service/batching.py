@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from service.errors import (
 Images = NDArray[np.uint8]  # (n, 28, 28)
 Outputs = tuple[NDArray[np.float32], ...]  # each (n, ...), row i belongs to image i
 Compute = Callable[[Images], Outputs]
+DropReason = Literal["shed", "expired", "caller_gone", "cancelled", "failed"]
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +41,14 @@ log = logging.getLogger(__name__)
 class Observer(Protocol):
     """Hears what happens in the queue; `metrics.py` has the one that Prometheus reads."""
 
-    def batch_computed(self, images: int, waited_s: float, computed_s: float) -> None: ...
-    def dropped(self, reason: str, images: int) -> None: ...
+    def queued(self, images: int) -> None:
+        """So many more images wait, or fewer where the number is negative."""
+
+    def batch_computed(self, outputs: Outputs, waited_s: float, computed_s: float) -> None:
+        """A batch is ready; `waited_s` is how long the oldest of its images waited."""
+
+    def dropped(self, reason: DropReason, images: int) -> None:
+        """So many images are not computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,7 @@ class Batcher:
         compute: maps images (n, 28, 28) to outputs with n rows each; runs in the batcher's thread only.
         max_batch: most images in one call of `compute`.
         max_queue: most images that wait; one more is refused at once with `Overloaded`.
-        observer: hears of every batch and of every submission dropped before it was computed.
+        observer: hears of every batch, and of every submission that is refused or dropped.
     """
 
     def __init__(self, compute: Compute, *, max_batch: int, max_queue: int, observer: Observer) -> None:
@@ -142,11 +149,12 @@ class Batcher:
         if self._closed:
             raise NotReady("This model is shutting down; try again.")
         if self._queued_images + len(images) > self._max_queue:
+            self._observer.dropped("shed", len(images))
             raise Overloaded(f"{self._queued_images} images are waiting already; try again in a second.")
         loop = asyncio.get_running_loop()
         submission = _Submission(images, time.monotonic(), loop.create_future(), caller_left)
         self._queue.append(submission)
-        self._queued_images += len(images)
+        self._count_queued(len(images))
         if self._worker is None:
             self._worker = loop.create_task(self._compute_until_empty())
         late = DeadlineExceeded(f"No answer within {timeout_s:g} s; try again, or send fewer images.")
@@ -166,15 +174,19 @@ class Batcher:
             await self._worker
         self._thread.shutdown()
 
-    def _drop(self, submission: _Submission, reason: str, error: DigitServeError) -> None:
+    def _drop(self, submission: _Submission, reason: DropReason, error: DigitServeError) -> None:
         """Answer with `error`, and do not compute what still waits."""
         if submission.waiting:
             self._observer.dropped(reason, submission.waiting)
             self._queue.remove(submission)
-            self._queued_images -= submission.waiting
+            self._count_queued(-submission.waiting)
             submission.taken = len(submission.images)
         if not submission.answer.done():
             submission.answer.set_exception(error)
+
+    def _count_queued(self, images: int) -> None:
+        self._queued_images += images
+        self._observer.queued(images)
 
     async def _compute_until_empty(self) -> None:
         try:
@@ -199,7 +211,7 @@ class Batcher:
             shares.append(_Share(submission, images))
             submission.taken += len(images)
             room -= len(images)
-            self._queued_images -= len(images)
+            self._count_queued(-len(images))
             if not submission.waiting:
                 self._queue.popleft()
         return shares
@@ -223,7 +235,7 @@ class Batcher:
             return
         computed_s = time.monotonic() - started
         oldest = min(share.submission.arrived for share in shares)
-        self._observer.batch_computed(len(batch), started - oldest, computed_s)
+        self._observer.batch_computed(outputs, started - oldest, computed_s)
         first = 0
         for share in shares:
             last = first + len(share.images)

@@ -1,25 +1,65 @@
-"""What Prometheus reads: every series of the service, right over all workers."""
+"""What the service counts: every series that Prometheus reads.
+
+Label sets are bounded: routes are templates, codes those of errors.py, labels a model's classes; models and
+versions are what is put into the folder of artifacts.
+
+A series is a value in a file and costs about a microsecond to change. So children are looked up once, and
+what a whole batch says is counted in bulk.
+"""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+import functools
+from typing import Any, get_args
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    REGISTRY,
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    generate_latest,
-)
-from prometheus_client.multiprocess import MultiProcessCollector
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import Counter, Gauge, Histogram
+
+from service.artifacts import Classifier
+from service.batching import DropReason, Outputs
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# Finer towards 1, where the confidence of a good classifier lies.
+SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
+
+
+class BulkHistogram(Histogram):
+    """A histogram that takes many observations at once."""
+
+    def observe_many(self, amounts: NDArray[Any]) -> None:
+        """Observe each of `amounts` (n,)."""
+        self._sum.inc(float(amounts.sum(dtype=np.float64)))
+        places = np.searchsorted(self._upper_bounds, amounts)  # (n,), the first bound that is not below
+        for bucket, count in zip(self._buckets, np.bincount(places).tolist(), strict=False):
+            if count:
+                bucket.inc(count)
+
 
 REQUESTS = Counter("digitserve_requests", "Requests answered.", ["route", "status"])
 REQUEST_SECONDS = Histogram(
     "digitserve_request_seconds", "From the head of a request to its answer.", ["route"], buckets=SECONDS
+)
+DECODE_SECONDS = Histogram(
+    "digitserve_decode_seconds",
+    "Decoding the pictures of a request and bringing them into canonical form, with the wait for a thread.",
+    ["form"],
+    buckets=SECONDS,
+)
+REJECTED_IMAGES = Counter("digitserve_rejected_images", "Pictures that could not be read.", ["code"])
+QUEUED_IMAGES = Gauge(
+    "digitserve_queued_images",
+    "Images that wait for their batch.",
+    ["model"],
+    multiprocess_mode="livesum",
+)
+QUEUE_CAPACITY_IMAGES = Gauge(
+    "digitserve_queue_capacity_images", "Images that may wait.", ["model"], multiprocess_mode="livesum"
+)
+DROPPED_IMAGES = Counter(
+    "digitserve_dropped_images",
+    "Images not computed: shed by a full queue, past their deadline, without a caller, or past computing.",
+    ["model", "reason"],
 )
 BATCH_IMAGES = Histogram(
     "digitserve_batch_images",
@@ -33,64 +73,92 @@ QUEUE_SECONDS = Histogram(
 COMPUTE_SECONDS = Histogram(
     "digitserve_compute_seconds", "How long a batch was computed.", ["model"], buckets=SECONDS
 )
-DROPPED_IMAGES = Counter(
-    "digitserve_dropped_images",
-    "Images taken out of the queue before they were computed.",
-    ["model", "reason"],
+MODEL_INFO = Gauge(
+    "digitserve_model_info",
+    "1 for each version of a model that some worker serves, and what runs it.",
+    ["model", "version", "provider"],
+    multiprocess_mode="livemax",
+)
+PREDICTIONS = Counter("digitserve_predictions", "Images by their likeliest class.", ["model", "label"])
+CONFIDENCE = BulkHistogram(
+    "digitserve_confidence", "Probability of the likeliest class.", ["model"], buckets=SHARES
+)
+DOUBTED_IMAGES = Counter("digitserve_doubted_images", "Images that look unlike the training data.", ["model"])
+PREDICTION_SET_LABELS = BulkHistogram(
+    "digitserve_prediction_set_labels",
+    "Labels that cannot be ruled out for an image.",
+    ["model"],
+    buckets=(1, 2, 3, 5, 10),
 )
 
+requests_child = functools.cache(REQUESTS.labels)
+request_seconds_child = functools.cache(REQUEST_SECONDS.labels)
+decode_seconds_child = functools.cache(DECODE_SECONDS.labels)
 
-class BatchMetrics:
-    """The batcher's observer for one model."""
 
-    def __init__(self, model: str) -> None:
-        self._model = model
-        self._images = BATCH_IMAGES.labels(model)
-        self._queue_seconds = QUEUE_SECONDS.labels(model)
-        self._compute_seconds = COMPUTE_SECONDS.labels(model)
+def request_answered(route: str, status: int, seconds: float) -> None:
+    """Count one answer under its route's template."""
+    requests_child(route, status).inc()
+    request_seconds_child(route).observe(seconds)
 
-    def batch_computed(self, images: int, waited_s: float, computed_s: float) -> None:
-        self._images.observe(images)
+
+def pictures_decoded(form: str, seconds: float) -> None:
+    decode_seconds_child(form).observe(seconds)
+
+
+def picture_rejected(code: str) -> None:
+    REJECTED_IMAGES.labels(code).inc()
+
+
+class ModelMetrics:
+    """The observer of one served model's batcher."""
+
+    def __init__(self, classifier: Classifier, *, max_queue: int) -> None:
+        """Every series of the model begins here, at zero, so that its first event is seen as a change."""
+        name, card = classifier.name, classifier.card
+        self._set_quantile, self._doubt_below = card.conformal_quantile, card.in_distribution_threshold
+        self._queued = QUEUED_IMAGES.labels(name)
+        self._dropped = {reason: DROPPED_IMAGES.labels(name, reason) for reason in get_args(DropReason)}
+        self._batch_images = BATCH_IMAGES.labels(name)
+        self._queue_seconds = QUEUE_SECONDS.labels(name)
+        self._compute_seconds = COMPUTE_SECONDS.labels(name)
+        self._predictions = [PREDICTIONS.labels(name, label) for label in card.labels]
+        self._confidence = CONFIDENCE.labels(name)
+        if card.calibrated:
+            self._set_labels = PREDICTION_SET_LABELS.labels(name)
+            self._doubted = DOUBTED_IMAGES.labels(name)
+        self._capacity = QUEUE_CAPACITY_IMAGES.labels(name)
+        self._capacity.set(max_queue)
+        self._info = MODEL_INFO.labels(name, classifier.version, classifier.provider)
+        self._info.set(1)
+
+    def retire(self) -> None:
+        """The model is no longer served, or not in this version."""
+        self._info.set(0)
+        self._capacity.set(0)
+
+    def queued(self, images: int) -> None:
+        self._queued.inc(images)
+
+    def dropped(self, reason: DropReason, images: int) -> None:
+        self._dropped[reason].inc(images)
+
+    def batch_computed(self, outputs: Outputs, waited_s: float, computed_s: float) -> None:
+        probabilities, typicality = outputs
+        self._batch_images.observe(len(probabilities))
         self._queue_seconds.observe(waited_s)
         self._compute_seconds.observe(computed_s)
+        self._answers(probabilities, typicality)
 
-    def dropped(self, reason: str, images: int) -> None:
-        DROPPED_IMAGES.labels(self._model, reason).inc(images)
-
-
-@dataclass(frozen=True)
-class ModelTotals:
-    """What one model has done since the start, in all workers."""
-
-    images: int
-    batches: int
-    queue_s: float
-    compute_s: float
-
-
-def model_totals(model: str) -> ModelTotals:
-    registry, of_model = _registry(), {"model": model}
-
-    def total(name: str) -> float:
-        return registry.get_sample_value(name, of_model) or 0.0
-
-    return ModelTotals(
-        images=int(total("digitserve_batch_images_sum")),
-        batches=int(total("digitserve_batch_images_count")),
-        queue_s=total("digitserve_queue_seconds_sum"),
-        compute_s=total("digitserve_compute_seconds_sum"),
-    )
-
-
-def exposition() -> tuple[bytes, str]:
-    """All series in Prometheus's text format, and its media type."""
-    return generate_latest(_registry()), CONTENT_TYPE_LATEST
-
-
-def _registry() -> CollectorRegistry:
-    """The series of this process, or of all workers where there are several."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return REGISTRY
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library leaves it untyped
-    return registry
+    def _answers(self, probabilities: NDArray[np.float32], typicality: NDArray[np.float32]) -> None:
+        """Count what answers.py says of each image; its rules, for a whole batch at once."""
+        likeliest = np.bincount(probabilities.argmax(axis=1), minlength=len(self._predictions))
+        for predictions, count in zip(self._predictions, likeliest.tolist(), strict=True):
+            if count:
+                predictions.inc(count)
+        self._confidence.observe_many(probabilities.max(axis=1))
+        if self._set_quantile is not None:
+            included = 1 - probabilities.astype(np.float64) <= self._set_quantile  # (n, 10)
+            self._set_labels.observe_many(np.maximum(included.sum(axis=1), 1))
+        if self._doubt_below is not None:
+            self._doubted.inc(len(typicality) - int(np.count_nonzero(typicality >= self._doubt_below)))

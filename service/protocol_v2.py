@@ -14,10 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service import __version__, metrics
+from service import __version__
 from service.batching import Images
 from service.draining import Drain
 from service.errors import DigitServeError, Forbidden, ModelNotFound, NotReady, TooManyImages
+from service.exposition import model_totals
 from service.reading import ImageReader, readable
 from service.repository import Repository, ServedModel
 from service.requests import caller_left, read_body
@@ -190,7 +191,7 @@ class ProtocolV2:
 def _statistics(model: ServedModel) -> dict[str, Any]:
     """What Triton's statistics extension tells of a model; durations in nanoseconds."""
     name = model.classifier.name
-    totals = metrics.model_totals(name)
+    totals = model_totals(name)
 
     def duration(seconds: float) -> dict[str, int]:
         return {"count": totals.batches, "ns": round(seconds * 1e9)}

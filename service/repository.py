@@ -13,7 +13,7 @@ from service import artifacts
 from service.artifacts import Classifier
 from service.batching import Batcher
 from service.errors import ArtifactRejected, ModelNotFound
-from service.metrics import BatchMetrics
+from service.metrics import ModelMetrics
 from service.settings import Settings
 
 # What tells that an artifact on disk is another one: inode, size and time of change of its two files.
@@ -28,6 +28,7 @@ class ServedModel:
 
     classifier: Classifier
     batcher: Batcher
+    metrics: ModelMetrics
 
 
 @dataclass(frozen=True)
@@ -107,19 +108,23 @@ class Repository:
 
     async def _stop(self, name: str) -> None:
         model = self._models.pop(name)
+        model.metrics.retire()
         log.info("no longer serving %s", name)
         await model.batcher.close()
 
     def _serve(self, classifier: Classifier) -> ServedModel | None:
         name = classifier.name
+        replaced = self._models.get(name)
+        if replaced is not None:
+            replaced.metrics.retire()
+        metrics = ModelMetrics(classifier, max_queue=self._settings.max_queue)
         batcher = Batcher(
             classifier.predict,
             max_batch=self._settings.max_batch,
             max_queue=self._settings.max_queue,
-            observer=BatchMetrics(name),
+            observer=metrics,
         )
-        replaced = self._models.get(name)
-        self._models[name] = ServedModel(classifier, batcher)
+        self._models[name] = ServedModel(classifier, batcher, metrics)
         self._refusals.pop(name, None)
         log.info("serving %s, version %s, on %s", name, classifier.version, classifier.provider)
         return replaced

@@ -47,8 +47,7 @@ def answered_route(
         response.headers["x-request-id"] = request_id
         if drain.draining:
             response.headers["connection"] = "close"
-        metrics.REQUESTS.labels(path, response.status_code).inc()
-        metrics.REQUEST_SECONDS.labels(path).observe(time.perf_counter() - started)
+        metrics.request_answered(path, response.status_code, time.perf_counter() - started)
         return response
 
     return Route(path, endpoint, methods=methods)

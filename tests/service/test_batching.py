@@ -20,13 +20,18 @@ class Recorder:
     """Hears what the batcher reports."""
 
     def __init__(self) -> None:
+        self.waiting = 0
         self.batches: list[int] = []
         self.drops: list[tuple[str, int]] = []
 
-    def batch_computed(self, images: int, waited_s: float, computed_s: float) -> None:
+    def queued(self, images: int) -> None:
+        self.waiting += images
+        assert self.waiting >= 0
+
+    def batch_computed(self, outputs: Outputs, waited_s: float, computed_s: float) -> None:
         assert waited_s >= 0
         assert computed_s >= 0
-        self.batches.append(images)
+        self.batches.append(len(outputs[0]))
 
     def dropped(self, reason: str, images: int) -> None:
         self.drops.append((reason, images))
