@@ -4,11 +4,12 @@ Label sets are bounded: routes are templates, codes those of errors.py, labels a
 versions are what is put into the folder of artifacts.
 
 A series is a value in a file and costs about a microsecond to change. So children are looked up once, and
-what a whole batch says is counted in bulk.
+what the network answers, which touches a dozen series for each image, is counted ten times a second in bulk.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from typing import Any, get_args
 
@@ -22,6 +23,8 @@ from service.batching import DropReason, Outputs
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # Finer towards 1, where the confidence of a good classifier lies.
 SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
+# Counting the answers of each batch at once took 65 us, four fifths of that in numpy; gathered, 0.5 us.
+COUNT_EVERY_S = 0.1
 
 
 class BulkHistogram(Histogram):
@@ -129,6 +132,7 @@ class ModelMetrics:
             self._doubted = DOUBTED_IMAGES.labels(name)
         self._capacity = QUEUE_CAPACITY_IMAGES.labels(name)
         self._capacity.set(max_queue)
+        self._uncounted: list[Outputs] = []
         self._info = MODEL_INFO.labels(name, classifier.version, classifier.provider)
         self._info.set(1)
 
@@ -144,14 +148,17 @@ class ModelMetrics:
         self._dropped[reason].inc(images)
 
     def batch_computed(self, outputs: Outputs, waited_s: float, computed_s: float) -> None:
-        probabilities, typicality = outputs
-        self._batch_images.observe(len(probabilities))
+        self._batch_images.observe(len(outputs[0]))
         self._queue_seconds.observe(waited_s)
         self._compute_seconds.observe(computed_s)
-        self._answers(probabilities, typicality)
+        if not self._uncounted:
+            asyncio.get_running_loop().call_later(COUNT_EVERY_S, self._count_answers)
+        self._uncounted.append(outputs)
 
-    def _answers(self, probabilities: NDArray[np.float32], typicality: NDArray[np.float32]) -> None:
-        """Count what answers.py says of each image; its rules, for a whole batch at once."""
+    def _count_answers(self) -> None:
+        """Count what answers.py says of each image; its rules, for many at once."""
+        probabilities, typicality = map(np.concatenate, zip(*self._uncounted, strict=True))  # (n, 10), (n,)
+        self._uncounted.clear()
         likeliest = np.bincount(probabilities.argmax(axis=1), minlength=len(self._predictions))
         for predictions, count in zip(self._predictions, likeliest.tolist(), strict=True):
             if count:
