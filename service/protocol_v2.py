@@ -6,6 +6,7 @@ canonical as they do at `/predict`. The tensors themselves are read and written 
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,13 @@ from service.repository import Repository, ServedModel
 from service.requests import caller_left, read_body
 from service.responses import Handler, answered_route, error_headers
 from service.settings import Settings
-from service.tensors_v2 import InferRequest, decompressed, read_infer_request, write_infer_response
+from service.tensors_v2 import (
+    InferRequest,
+    compressed,
+    decompressed,
+    read_infer_request,
+    write_infer_response,
+)
 
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics"]
 
@@ -148,16 +155,22 @@ class ProtocolV2:
         )
         call = read_infer_request(body, request.headers.get("inference-header-content-length"))
         images = await self._images(call, model)
+        asked_ms = call.document.parameters.timeout / 1000
+        timeout_s = min(asked_ms or math.inf, self._settings.timeout_ms) / 1000
         computed = await model.batcher.submit(
-            images, timeout_s=self._settings.timeout_ms / 1000, caller_left=partial(caller_left, request)
+            images, timeout_s=timeout_s, caller_left=partial(caller_left, request)
         )
         outputs = dict(zip(("probabilities", "typicality"), computed.outputs, strict=True))
         content, header_length = write_infer_response(
             call, outputs, model.classifier.card.labels, model.classifier.name, model.classifier.version
         )
+        content, encoding = compressed(content, request.headers.get("accept-encoding", ""))
+        headers = {"vary": "accept-encoding"}
+        if encoding is not None:
+            headers["content-encoding"] = encoding
         if header_length is None:
-            return Response(content, media_type="application/json")
-        headers = {"inference-header-content-length": str(header_length)}
+            return Response(content, media_type="application/json", headers=headers)
+        headers["inference-header-content-length"] = str(header_length)
         return Response(content, media_type="application/octet-stream", headers=headers)
 
     async def _images(self, call: InferRequest, model: ServedModel) -> Images:

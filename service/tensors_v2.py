@@ -7,6 +7,7 @@ the order of their descriptions. An element of a BYTES tensor is its length in f
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
 from base64 import b64decode
@@ -25,6 +26,12 @@ from service.uploads import Upload
 
 DATATYPES = {"FP32": "<f4", "UINT8": "<u1"}
 PIXELS = 28 * 28
+
+# Content encodings, the better known first, with what zlib calls their envelope.
+ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+# In Accept-Encoding: a name that is excluded by its weight of zero, and the weights of the others.
+NOT_ACCEPTED = re.compile(r"[^,;]+;\s*q=0(\.0*)?\s*(?=,|$)|;[^,]*")
+PACKET_BYTES = 1400
 
 
 class InputParameters(BaseModel):
@@ -51,6 +58,7 @@ class RequestedOutput(BaseModel):
 
 class RequestParameters(BaseModel):
     binary_data_output: bool = False
+    timeout: NonNegativeInt = 0  # microseconds; 0 leaves it to the server
 
 
 class InferDocument(BaseModel):
@@ -92,6 +100,19 @@ def decompressed(body: bytes, encoding: str, max_bytes: int) -> bytes:
     if not inflater.eof:
         raise BadRequest(f"The {encoding} body is cut short.")
     return inflated
+
+
+def compressed(content: bytes, accepted: str) -> tuple[bytes, str | None]:
+    """`content` in the encoding that the Accept-Encoding header `accepted` asks for, and the name of that.
+
+    It stays as it is where neither gzip nor deflate is asked for, and where it fits into one packet anyway.
+    """
+    names = {name.strip().lower() for name in NOT_ACCEPTED.sub("", accepted).split(",")}
+    encoding = next((name for name in ENCODINGS if name in names), None)
+    if encoding is None or len(content) < PACKET_BYTES:
+        return content, None
+    deflater = zlib.compressobj(level=1, wbits=ENCODINGS[encoding])
+    return deflater.compress(content) + deflater.flush(), encoding
 
 
 def read_infer_request(body: bytes, header_length: str | None) -> InferRequest:

@@ -26,7 +26,7 @@ from service.draining import Drain
 from service.errors import RequestRejected
 from service.repository import Repository
 from service.settings import Settings
-from service.tensors_v2 import decompressed, read_infer_request
+from service.tensors_v2 import compressed, decompressed, read_infer_request
 
 INFER = "/v2/models/mnist-cnn/infer"
 IMAGES = golden_images()
@@ -167,6 +167,45 @@ def test_compressed_bodies_are_read(client: TestClient, encoding: str, compress:
     headers["content-encoding"] = encoding
     response = client.post(INFER, content=compress(body), headers=headers)
     np.testing.assert_allclose(tensors(response)["typicality"], expected(IMAGES)[1])
+
+
+@pytest.mark.parametrize(("encoding", "inflate"), [("gzip", gzip.decompress), ("deflate", zlib.decompress)])
+def test_answers_are_compressed_when_asked(client: TestClient, encoding: str, inflate: Any) -> None:
+    images = np.tile(IMAGES, (4, 1, 1))
+    body, headers = binary_call(images, parameters={"binary_data_output": True})
+    plain = client.post(INFER, content=body, headers={**headers, "accept-encoding": "identity"})
+    asked = {**headers, "accept-encoding": f"{encoding}, br;q=0.5"}
+    with client.stream("POST", INFER, content=body, headers=asked) as response:
+        sent = b"".join(response.iter_raw())
+    assert "content-encoding" not in plain.headers
+    assert response.headers["content-encoding"] == encoding
+    assert int(response.headers["content-length"]) == len(sent) < len(plain.content)
+    assert inflate(sent) == plain.content, "the length of the JSON is that within the inflated body"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("", None),
+        ("br", None),
+        ("gzip", "gzip"),
+        ("GZIP;q=0.2", "gzip"),
+        ("deflate, gzip;q=1.0", "gzip"),
+        ("gzip;q=0, deflate", "deflate"),
+        ("gzip; q=0.000,br", None),
+        ("xgzip", None),
+    ],
+)
+def test_only_an_encoding_that_is_asked_for_is_used(accepted: str, encoding: str | None) -> None:
+    assert compressed(bytes(5000), accepted)[1] == encoding
+    assert compressed(bytes(500), accepted) == (bytes(500), None), "a small answer stays as it is"
+
+
+def test_a_call_may_bring_an_earlier_deadline_but_no_later_one(client: TestClient) -> None:
+    refused(client.post(INFER, json=json_call(parameters={"timeout": 1})), 504)
+    assert client.post(INFER, json=json_call(parameters={"timeout": 0})).status_code == 200
+    assert client.post(INFER, json=json_call(parameters={"timeout": 10**12})).status_code == 200
+    refused(client.post(INFER, json=json_call(parameters={"timeout": -1})), 400, "timeout")
 
 
 def test_a_body_that_inflates_past_the_limit_is_refused(client: TestClient) -> None:
