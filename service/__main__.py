@@ -83,15 +83,19 @@ def _read_settings() -> Settings:
 
 def _serve(options: argparse.Namespace, settings: Settings) -> int:
     """Become BentoML's server."""
-    url = f"http://localhost:{options.port}"
+    if settings.log_format == "text":
+        _greet(f"http://localhost:{options.port}", settings)
+    os.environ["BENTOML_DO_NOT_TRACK"] = "true"
+    arguments = ["serve", "service.app:DigitServe", "--host", options.host, "--port", str(options.port)]
+    os.execv(sys.executable, [sys.executable, "-m", "bentoml", *arguments])  # noqa: S606 - no shell is the point
+
+
+def _greet(url: str, settings: Settings) -> None:
     print(f"Starting digitserve on {url} ({settings.workers} worker(s), device {settings.device}).")
     print(f"  a picture of a digit   curl -F image=@digit.png {url}/predict")
     print(f"  a garment              curl -F image=@shoe.jpg '{url}/predict?model=fashion-mnist-cnn'")
     print(f"  what is served         {url}/models")
     print(f"  the API                {url}/", flush=True)
-    os.environ["BENTOML_DO_NOT_TRACK"] = "true"
-    arguments = ["serve", "service.app:DigitServe", "--host", options.host, "--port", str(options.port)]
-    os.execv(sys.executable, [sys.executable, "-m", "bentoml", *arguments])  # noqa: S606 - no shell is the point
 
 
 def _predict(options: argparse.Namespace, settings: Settings) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import re
 
@@ -24,7 +23,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service import exposition, openapi, protocol_v2, responses
+from service import exposition, logs, openapi, protocol_v2, responses, tracing
 from service.api import Api
 from service.draining import Drain
 from service.errors import ArtifactRejected
@@ -57,7 +56,10 @@ def web_app(repository: Repository, drain: Drain, settings: Settings) -> Starlet
     unknown_v2 = refusing_route("/v2/{path:path}", v2, drain, protocol_v2.error_response)
     unknown = refusing_route("/{path:path}", ours, drain, responses.error_response)
     unknown.path_regex = NOT_BENTOML
-    return Starlette(routes=[*ours, *v2, unknown_v2, unknown])
+    routes = [*ours, *v2, unknown_v2, unknown]
+    if settings.tracing:
+        tracing.trace_routes(routes)
+    return Starlette(routes=routes)
 
 
 SETTINGS = Settings()
@@ -69,7 +71,7 @@ DRAIN = Drain(drain_s=SETTINGS.drain_ms / 1000, alone=SETTINGS.workers == 1)
     name="digitserve",
     workers=SETTINGS.workers,
     traffic={"timeout": BENTOML_TIMEOUT_S},
-    # Each of the three costs more than an inference of the MLP; ours are in metrics.py and the log.
+    # Each of the three costs more than an inference of the MLP; ours are metrics.py, logs.py and tracing.py.
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
     tracing={"excluded_urls": [".*"]},
@@ -82,15 +84,21 @@ class DigitServe:
     @staticmethod
     def prepare_workers() -> None:
         """Load everything once before any worker exists, so that a bad start ends with one sentence."""
+        logs.configure(SETTINGS.log_level, SETTINGS.log_format)
         try:
             load_all(SETTINGS)
-        except ArtifactRejected as error:
-            raise BentoMLConfigException(error.message) from None
+            if SETTINGS.tracing:
+                tracing.exporter()
+        except (ArtifactRejected, tracing.ExporterUnknown) as error:
+            raise BentoMLConfigException(str(error)) from None
         exposition.make_folder()
+
+    def __init__(self) -> None:
+        logs.configure(SETTINGS.log_level, SETTINGS.log_format)
 
     @bentoml.on_startup
     async def open(self) -> None:
-        _configure_logging(SETTINGS.log_level)
+        self._tracing = tracing.start() if SETTINGS.tracing else None
         await asyncio.to_thread(REPOSITORY.open)
         self._following = asyncio.create_task(REPOSITORY.follow(FOLLOW_INTERVAL_S))
         DRAIN.install()
@@ -103,15 +111,8 @@ class DigitServe:
     async def close(self) -> None:
         self._following.cancel()
         await REPOSITORY.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.shutdown)
 
     async def __is_ready__(self) -> bool:
         return REPOSITORY.ready and not DRAIN.draining
-
-
-def _configure_logging(level: str) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger("service")
-    logger.handlers = [handler]
-    logger.setLevel(level.upper())
-    logger.propagate = False

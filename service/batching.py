@@ -222,9 +222,8 @@ class Batcher:
         batch = np.concatenate([share.images for share in shares]) if len(shares) > 1 else shares[0].images
         try:
             outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._compute, batch)
-        except Exception as error:  # whatever the model's runtime throws must not stop the queue
+        except Exception as error:  # noqa: BLE001 - whatever the runtime throws must not stop the queue
             if len(shares) == 1:
-                log.exception("inference failed on %d images", len(batch))
                 failure = InferenceFailed("The model failed on this request.")
                 failure.__cause__ = error
                 self._drop(shares[0].submission, "failed", failure)

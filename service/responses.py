@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 import uuid
@@ -12,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service import metrics
+from service import logs, metrics
 from service.answers import Answer
 from service.draining import Drain
 from service.errors import AllImagesRejected, DigitServeError, MethodNotAllowed, RouteNotFound, Unavailable
@@ -24,8 +23,6 @@ EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRA
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 RETRY_AFTER_S = 1
 
-log = logging.getLogger(__name__)
-
 
 def answered_route(
     path: str, handler: Handler, methods: list[str], drain: Drain, error_response: ErrorResponse
@@ -35,19 +32,21 @@ def answered_route(
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()
         request_id = _request_id(request)
+        failure: Exception | None = None
         try:
             response = await handler(request)
         except DigitServeError as error:
-            if error.status == 500:  # the one status whose cause only the log may tell
-                log.exception("request %s failed", request_id)
+            failure = error
             response = error_response(error, request_id)
-        except Exception:
-            log.exception("request %s failed", request_id)
+        except Exception as error:  # noqa: BLE001 - the log tells its cause, and this caller its request id
+            failure = error
             response = error_response(DigitServeError("Something went wrong here."), request_id)
         response.headers["x-request-id"] = request_id
         if drain.draining:
             response.headers["connection"] = "close"
-        metrics.request_answered(path, response.status_code, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        metrics.request_answered(path, response.status_code, seconds)
+        logs.answered(path, response.status_code, request_id, seconds, failure)
         return response
 
     return Route(path, endpoint, methods=methods)

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 Device = Literal["auto", "cpu", "cuda"]
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
@@ -42,6 +43,10 @@ class Settings(BaseSettings):
     drain_ms: int = Field(500, ge=0, le=60_000, description="how long SIGTERM leaves open connections in use")
 
     log_level: LogLevel = Field("info", description="least severe level that is logged")
+    log_format: LogFormat = Field("text", description="`json` logs for programs, one object a line")
+    tracing: bool = Field(
+        default=False, description="whether OpenTelemetry traces every request; `OTEL_*` says where to"
+    )
 
     @field_validator("models", mode="before")
     @classmethod
