@@ -6,10 +6,10 @@ RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --quiet --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test lint train bench check constraints clean
+.PHONY: help serve setup test lint test-containers train bench check constraints clean
 
 help: ## what there is to make
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 serve: $(VENV)/serving ## run the service on http://localhost:3000 (PORT= changes it)
 	@$(RUN) -m service serve --port $(PORT)
@@ -23,6 +23,9 @@ lint: $(VENV)/everything
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
+
+test-containers: $(VENV)/everything ## build the serving image and test it running (needs Docker or podman)
+	TEST_CONTAINERS=1 $(RUN) -m pytest tests/test_containers.py tests/test_containers_running.py
 
 train: $(VENV)/everything ## fit and export the four served recipes
 	for recipe in mnist-mlp mnist-cnn fashion-mnist-mlp fashion-mnist-cnn; do \
