@@ -16,7 +16,6 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from service.answers import Answer, describe
-from service.batching import Computed
 from service.draining import Drain
 from service.errors import BadRequest, ImageRejected, RouteNotFound
 from service.exposition import exposition
@@ -24,7 +23,7 @@ from service.images import CanonicalMode
 from service.reading import ImageReader, readable
 from service.repository import Repository, ServedModel
 from service.requests import caller_left, read_body
-from service.responses import Handler, answered_route, describe_error, error_response
+from service.responses import Handler, answered_route, describe_error, error_response, server_timing
 from service.settings import Settings
 from service.uploads import parse_uploads
 
@@ -106,7 +105,7 @@ class Api:
         predictions = [describe_error(i) if isinstance(i, ImageRejected) else next(in_order) for i in images]
         return JSONResponse(
             {"model": model.classifier.name, "version": model.classifier.version, "predictions": predictions},
-            headers={"server-timing": _server_timing(read_s, computed)},
+            headers={"server-timing": server_timing(read_s, computed)},
         )
 
     async def list_models(self, _: Request) -> Response:
@@ -126,14 +125,6 @@ class Api:
         if file is None:
             raise RouteNotFound("The page has no such file.")
         return FileResponse(PAGE / file, headers=PAGE_HEADERS)
-
-
-def _server_timing(read_s: float, computed: Computed) -> str:
-    """The Server-Timing header, in milliseconds: reading the images, waiting for the model, computing."""
-    return (
-        f"read;dur={read_s * 1000:.2f}, queue;dur={computed.waited_s * 1000:.2f}, "
-        f'compute;dur={computed.computed_s * 1000:.2f};desc="batch of {computed.batch_images}"'
-    )
 
 
 def _describe_model(model: ServedModel) -> Answer:

@@ -7,6 +7,7 @@ canonical as they do at `/predict`. The tensors themselves are read and written 
 from __future__ import annotations
 
 import math
+import time
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from service.exposition import model_totals
 from service.reading import ImageReader, readable
 from service.repository import Repository, ServedModel
 from service.requests import caller_left, read_body
-from service.responses import Handler, answered_route, error_headers
+from service.responses import Handler, answered_route, error_headers, server_timing
 from service.settings import Settings
 from service.tensors_v2 import (
     InferRequest,
@@ -153,8 +154,10 @@ class ProtocolV2:
         body = decompressed(
             body, request.headers.get("content-encoding", ""), self._settings.max_request_bytes
         )
+        started = time.perf_counter()
         call = read_infer_request(body, request.headers.get("inference-header-content-length"))
         images = await self._images(call, model)
+        read_s = time.perf_counter() - started
         asked_ms = call.document.parameters.timeout / 1000
         timeout_s = min(asked_ms or math.inf, self._settings.timeout_ms) / 1000
         computed = await model.batcher.submit(
@@ -165,7 +168,7 @@ class ProtocolV2:
             call, outputs, model.classifier.card.labels, model.classifier.name, model.classifier.version
         )
         content, encoding = compressed(content, request.headers.get("accept-encoding", ""))
-        headers = {"vary": "accept-encoding"}
+        headers = {"vary": "accept-encoding", "server-timing": server_timing(read_s, computed)}
         if encoding is not None:
             headers["content-encoding"] = encoding
         if header_length is None:

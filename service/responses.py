@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from service import logs, metrics
 from service.answers import Answer
+from service.batching import Computed
 from service.draining import Drain
 from service.errors import AllImagesRejected, DigitServeError, MethodNotAllowed, RouteNotFound, Unavailable
 
@@ -45,6 +46,7 @@ def answered_route(
         if drain.draining:
             response.headers["connection"] = "close"
         seconds = time.perf_counter() - started
+        response.headers.setdefault("server-timing", f"total;dur={seconds * 1000:.2f}")
         metrics.request_answered(path, response.status_code, seconds)
         logs.answered(path, response.status_code, request_id, seconds, failure)
         return response
@@ -70,6 +72,14 @@ def _request_id(request: Request) -> str:
     """The caller's X-Request-ID where it is harmless to repeat, else a new one."""
     offered = request.headers.get("x-request-id", "")
     return offered if SAFE_REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+
+
+def server_timing(read_s: float, computed: Computed) -> str:
+    """The Server-Timing header, in milliseconds: reading the images, waiting for the model, computing."""
+    return (
+        f"read;dur={read_s * 1000:.2f}, queue;dur={computed.waited_s * 1000:.2f}, "
+        f'compute;dur={computed.computed_s * 1000:.2f};desc="batch of {computed.batch_images}"'
+    )
 
 
 def describe_error(error: DigitServeError) -> Answer:

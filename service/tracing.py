@@ -1,8 +1,8 @@
 """OpenTelemetry traces, when they are switched on: a span for each request, and one for each of its stages.
 
-`OTEL_TRACES_EXPORTER` says where spans go: `otlp` (the default; OTLP over HTTP) or `console`. The endpoint, its
-headers, the sampler and the rest are OpenTelemetry's own variables. BentoML's tracing stays off: it records
-three spans for every request, sampled or not, and knows no route.
+`OTEL_TRACES_EXPORTER` says where spans go: `otlp` (the default; OTLP over HTTP) or `console`. The endpoint,
+the sampler and the rest are OpenTelemetry's own variables. BentoML's tracing stays off: it records three
+spans for every request, sampled or not, and knows no route.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def _describe(span: Span, response: Message) -> None:
     span.set_attribute("digitserve.request_id", headers.get("x-request-id", ""))
     if response["status"] >= 500:
         span.set_status(Status(StatusCode.ERROR))
-    stages = [(name, round(float(ms) * 1e6)) for name, ms in STAGE.findall(headers.get("server-timing", ""))]
+    timing = STAGE.findall(headers.get("server-timing", ""))
+    stages = [(name, round(float(ms) * 1e6)) for name, ms in timing if name != "total"]
     # They follow one another, and the answer follows the last.
     start_ns = time.time_ns() - sum(duration_ns for _, duration_ns in stages)
     for name, duration_ns in stages:
