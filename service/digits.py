@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SIDE, BOX = 28, 20
 LOOK_SIDE = 96  # at least so many pixels of the longer side are looked at to find the digit
-DRAW_SIDE = 128  # the longer side that it is then drawn at
+DRAW_SIDE = 120  # the longer side that it is then drawn at
 MARGIN = 0.15  # of its box, cut out around it
 REACH = 2  # pixels of the look that a stroke may be wider than it was seen
 PEN_WIDTH = (2.2, 4.5)  # pixels of 20: nine tenths of MNIST's training images have strokes of 1.9 to 4.5

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Picture = NDArray[np.uint8]  # (height, width, channels)
     Ink = NDArray[np.float32]
 
-COLOUR_SIDE = 32  # pixels along the longer side that the colours are found on
+COLOUR_SIDE = 24  # pixels along the longer side that the colours are found on
 PAPER_SIDE = 64  # and the pen's width
 PAPER_WINDOW = 0.75  # of the longer side: the paper is the median over so wide a window
 SHADOW = 3.0  # widths of the pen: what is wider is no stroke
@@ -64,7 +64,7 @@ def ink_direction(picture: Picture) -> NDArray[np.float32]:
     """
     small = shrink(picture, COLOUR_SIDE)
     room = max(small.shape) // 2
-    mirrored = np.pad(small, ((room, room), (room, room), (0, 0)), mode="symmetric")
+    mirrored = np.asarray(cv2.copyMakeBorder(small, *[room] * 4, cv2.BORDER_REFLECT), np.uint8)
     paper = _paper(mirrored, max(small.shape))[room:-room, room:-room]
     away = (small.astype(np.float32) - paper.reshape(small.shape)).reshape(-1, small.shape[2])
     skew = (away**2).sum(axis=1) @ away
