@@ -1,4 +1,4 @@
-"""The command line of training: fit, evaluate, search, list, report."""
+"""The command line of training: fit, evaluate, search, study, list, report."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ USAGE: Final = """\
 python -m training fit NAME [--resume] [--no-ship] [--device auto|cpu|cuda] [--FIELD VALUE ...]
 python -m training evaluate NAME [--predictions FILE]
 python -m training search NAME --grid FIELD=v1,v2 ... | --random FIELD=low..high ... [--trials N]
+python -m training study NAME | --list
 python -m training list
 python -m training report
 

@@ -12,12 +12,21 @@ from training.artifacts import list_artifacts, read_artifact
 from training.data import load_test
 from training.measure import Measurement, measure
 from training.model_page import update_artifacts_table
-from training.options import EvaluateOptions, FitOptions, ListOptions, Options, SearchOptions
+from training.options import (
+    EvaluateOptions,
+    FitOptions,
+    ListOptions,
+    Options,
+    SearchOptions,
+    StudyListOptions,
+    StudyOptions,
+)
 from training.progress import watch
 from training.recipes import RECIPES
 from training.runs import new_run, resumed_run
 from training.search.run import run_search
 from training.ship import choose_device, ship, train
+from training.studies.run import list_studies, run_study
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +42,10 @@ def run(options: Options, console: Console) -> None:
         evaluate_artifact(options, console)
     elif isinstance(options, SearchOptions):
         run_search(options, console)
+    elif isinstance(options, StudyOptions):
+        run_study(options, console)
+    elif isinstance(options, StudyListOptions):
+        list_studies(console)
     elif isinstance(options, ListOptions):
         list_recipes(options.models, console)
     else:

@@ -11,6 +11,7 @@ import tyro
 
 from training.errors import UsageError
 from training.recipes import RECIPES, Recipe
+from training.studies.catalogue import STUDIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,6 +91,32 @@ class SearchOptions:
 
 
 @dataclass(frozen=True)
+class StudyOptions:
+    """Answer one question by experiment: a plot and a table in runs/studies/NAME."""
+
+    name: Annotated[str, tyro.conf.Suppress]
+    images: int = 0
+    """To train on; 0 for the study's default."""
+    epochs: int = 0
+    """0 for the study's default."""
+    seeds: int = 0
+    """How often each training is repeated; 0 for the study's default."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes CUDA where there is one."""
+    threads: int = 0
+    """Of PyTorch on the CPU; 0 leaves it the choice."""
+    data: Path | None = None
+    """Folder that holds MNIST/raw and FashionMNIST/raw; else DIGITSERVE_DATA, else ./data."""
+    runs: Path = ROOT / "runs"
+    """The study is kept in its folder studies/."""
+
+
+@dataclass(frozen=True)
+class StudyListOptions:
+    """Show every study with its question and default size."""
+
+
+@dataclass(frozen=True)
 class ListOptions:
     """Show every recipe, with its artifact's accuracy where there is one."""
 
@@ -105,8 +132,16 @@ class ReportOptions:
     """Folder of the artifacts and their page."""
 
 
-Options: TypeAlias = FitOptions | EvaluateOptions | SearchOptions | ListOptions | ReportOptions
-Kind = TypeVar("Kind", FitOptions, EvaluateOptions, SearchOptions, ListOptions, ReportOptions)
+Options: TypeAlias = (
+    FitOptions
+    | EvaluateOptions
+    | SearchOptions
+    | StudyOptions
+    | StudyListOptions
+    | ListOptions
+    | ReportOptions
+)
+Kind = TypeVar("Kind", bound=Options)
 
 
 def parse(words: list[str]) -> Options:
@@ -116,11 +151,13 @@ def parse(words: list[str]) -> Options:
         UsageError: an unknown command, recipe or flag, with the nearest ones that exist.
     """
     command, *rest = words
-    require_known("command", command, ["fit", "evaluate", "search", "list", "report"])
+    require_known("command", command, ["fit", "evaluate", "search", "study", "list", "report"])
     if command == "list":
         return _flags("list", ListOptions(), rest)
     if command == "report":
         return _flags("report", ReportOptions(), rest)
+    if command == "study":
+        return _parse_study(rest)
     if not rest or rest[0].startswith("-"):
         raise UsageError(f"Say which: python -m training {command} NAME; the recipes: {', '.join(RECIPES)}.")
     name, *rest = rest
@@ -130,6 +167,16 @@ def parse(words: list[str]) -> Options:
     if command == "search":
         return _flags(f"search {name}", SearchOptions(name), rest)
     return _flags(f"fit {name}", FitOptions(RECIPES[name]), rest)
+
+
+def _parse_study(words: list[str]) -> StudyOptions | StudyListOptions:
+    if words == ["--list"]:
+        return StudyListOptions()
+    if not words or words[0].startswith("-"):
+        raise UsageError(f"Say which: python -m training study NAME; the studies: {', '.join(STUDIES)}.")
+    name, *rest = words
+    require_known("study", name, STUDIES)
+    return _flags(f"study {name}", StudyOptions(name), rest)
 
 
 def require_known(kind: str, word: str, known: Iterable[str]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito 2008, without yellow, which is too pale for lines. Each colour has a line style of its own, so
 # that a grey print can be read too.
-LINES: Final = (
+LINES: Final[tuple[dict[str, Any], ...]] = (
     {"color": "#0072B2", "linestyle": "-"},
     {"color": "#D55E00", "linestyle": "--"},
     {"color": "#009E73", "linestyle": "-."},
@@ -32,6 +32,7 @@ LINES: Final = (
 )
 BLUE: Final = "#0072B2"
 ORANGE: Final = "#D55E00"
+AMBER: Final = "#E69F00"
 GREY: Final = "#8a8f98"
 BLACK: Final = "#222222"
 

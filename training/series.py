@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Series:
     """Shows the whole series and the training under way, of which it is an observer."""
 
-    def __init__(self, console: Console, title: str, total: int) -> None:
+    def __init__(self, console: Console, title: str, total: int | None = None) -> None:
         self._console = console
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -48,6 +48,14 @@ class Series:
     def count(self, done: int, figures: str = "") -> None:
         """Show how many trainings of the series are done, and what they came to so far."""
         self._progress.update(self._whole, completed=done, figures=figures)
+
+    def expect(self, total: int) -> None:
+        """Say how many trainings the series has."""
+        self._progress.update(self._whole, total=total)
+
+    def advance(self) -> None:
+        """Show that one more training is done."""
+        self._progress.advance(self._whole)
 
     def on_start(self, step: int, steps: int, /) -> None:
         self._progress.update(self._current, total=steps, completed=step)
