@@ -201,5 +201,5 @@ def _flags(program: str, default: Kind, words: list[str]) -> Kind:
         if isinstance(options, FitOptions):
             names += [field.name for field in fields(Recipe)]
         wrong = next((word for word in unknown if word.startswith("-")), unknown[0])
-        require_known("option", wrong, [f"--{name.replace('_', '-')}" for name in names])
+        require_known("option", wrong.partition("=")[0], [f"--{name.replace('_', '-')}" for name in names])
     return options

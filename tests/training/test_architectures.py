@@ -30,7 +30,7 @@ def test_weights_and_multiply_adds_are_those_of_the_formula(
 @pytest.mark.parametrize("architecture", ["softmax", "mlp", "cnn", "resnet", "rnn"])
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_every_network_turns_images_into_ten_logits(
-    tiny: Recipe, architecture: str, batch_norm: bool
+    tiny: Recipe, architecture: str, *, batch_norm: bool
 ) -> None:
     widths = {"softmax": (), "mlp": (8, 8), "cnn": (4, 4, 8), "resnet": (4, 4, 8), "rnn": (8,)}[architecture]
     network = build(changed(tiny, architecture=architecture, widths=widths, batch_norm=batch_norm)).eval()

@@ -38,9 +38,7 @@ def test_a_known_temperature_is_found(temperature: float) -> None:
 def test_no_other_temperature_has_a_lower_cross_entropy() -> None:
     logits, labels = draw_logits(500, seed=2)
     best = fit_temperature(logits, labels)
-    losses = [
-        float(functional.cross_entropy(logits / (best * factor), labels)) for factor in (1, 0.98, 1.02)
-    ]
+    losses = [float(functional.cross_entropy(logits / (best * factor), labels)) for factor in (1, 0.98, 1.02)]
     assert losses[0] == min(losses)
 
 

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from training.artifacts import read_artifact
+from training.__main__ import main
+from training.artifacts import list_artifacts, read_artifact
 from training.data import load_test
 from training.model_page import get_table
+from training.recipes import RECIPES
 from training.runs import read_json
 
 pytestmark = pytest.mark.data  # trains on the real images
@@ -23,27 +25,15 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--widths", "16", "--batch-size", "1000", "--elastic-pixels", "0", "--epochs", "2", "--threads", "1"]
 
 
-def command(folder: Path, data: Path, *words: str) -> list[str]:
+def words(folder: Path, data: Path, *more: str) -> list[str]:
     places = ["--data", str(data), "--models", str(folder / "models"), "--runs", str(folder / "runs")]
-    return [
-        sys.executable,
-        "-u",
-        "-m",
-        "training",
-        "fit",
-        "mnist-mlp",
-        "--name",
-        "small",
-        *SMALL,
-        *places,
-        *words,
-    ]
+    return ["fit", "mnist-mlp", "--name", "small", *SMALL, *places, *more]
 
 
-def start(folder: Path, data: Path, *words: str) -> subprocess.Popen[str]:
+def start(folder: Path, data: Path, *more: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command(folder, data, *words),
+        [sys.executable, "-u", "-m", "training", *words(folder, data, *more)],
         cwd=ROOT,
         env=environment,
         text=True,
@@ -68,8 +58,7 @@ def checkpoint_weights(folder: Path) -> dict[str, torch.Tensor]:
 def whole(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Path:
     """A folder in which one training ran through and shipped."""
     folder = tmp_path_factory.mktemp("whole")
-    out, _ = finish(start(folder, data_folder))
-    assert "epoch 2/2" in out
+    assert main(words(folder, data_folder)) == 0
     return folder
 
 
@@ -94,28 +83,51 @@ def test_fit_leaves_an_artifact_a_ledger_entry_and_a_run_folder(whole: Path) -> 
 
 
 def test_evaluate_prints_the_accuracy_and_writes_a_label_a_line(
-    whole: Path, data_folder: Path, tmp_path: Path
+    whole: Path, data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     predictions = tmp_path / "predictions.txt"
-    places = [
-        "--models",
-        str(whole / "models"),
-        "--data",
-        str(data_folder),
-        "--predictions",
-        str(predictions),
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "training", "evaluate", "small", *places],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    places = ["--models", str(whole / "models"), "--data", str(data_folder)]
+    assert main(["evaluate", "small", *places, "--predictions", str(predictions)]) == 0
     labels = load_test("mnist", data_folder).labels.numpy()
     share = float((np.array(predictions.read_text().split(), dtype=int) == labels).mean())
     assert share == read_artifact("small", whole / "models").number("test_accuracy")
-    assert f"test accuracy        {share:.2%} (" in done.stdout
+    printed = capsys.readouterr().out
+    assert f"test accuracy        {share:.2%} (" in printed
+    assert "hold the label, made for 99%" in printed
+
+
+def test_an_artifact_without_calibration_is_evaluated_without_doubt(
+    data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(tmp_path, data_folder, "--validation-images", "0", "--epochs", "1")) == 0
+    places = ["--models", str(tmp_path / "models"), "--data", str(data_folder)]
+    assert main(["evaluate", "small", *places]) == 0
+    assert "not calibrated" in capsys.readouterr().out
+    assert not read_artifact("small", tmp_path / "models").calibrated
+
+
+def test_report_writes_the_table_that_the_artifacts_describe(
+    whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = whole / "models" / "README.md"
+    before = page.read_text()
+    version = read_artifact("small", whole / "models").version
+    start, end = before.index("| `small`"), before.index("<!-- end of artifacts")
+    page.write_text(before[:start] + before[end:])
+    assert main(["report", "--models", str(whole / "models")]) == 0
+    assert page.read_text() == before
+    assert f"| `{version}` |" in before
+    assert "tells of small" in capsys.readouterr().out
+
+
+def test_list_shows_every_recipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    for name in RECIPES:
+        assert name in printed
+    for name in list_artifacts():
+        assert f"{read_artifact(name).number('test_accuracy'):.2%}" in printed
 
 
 def test_ctrl_c_leaves_a_checkpoint_from_which_resume_reaches_the_same_weights(
@@ -157,14 +169,26 @@ def test_killed_outright_it_resumes_from_its_last_epoch(
     assert all(torch.equal(resumed[name], unstopped[name]) for name in unstopped)
 
 
-def test_a_shipped_run_is_not_resumed(whole: Path, data_folder: Path) -> None:
-    _, err = finish(start(whole, data_folder, "--resume"), status=1)
-    assert "small has no unfinished run" in err
+def test_a_shipped_run_is_not_resumed(
+    whole: Path, data_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(whole, data_folder, "--resume")) == 1
+    assert "small has no unfinished run" in capsys.readouterr().err
 
 
-def test_cuda_is_refused_where_there_is_none(data_folder: Path, tmp_path: Path) -> None:
+def test_without_shipping_neither_models_nor_the_test_set_is_touched(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.ship.load_test", None)
+    assert main(words(tmp_path, data_folder, "--epochs", "1", "--no-ship")) == 0
+    assert not (tmp_path / "models").exists()
+
+
+def test_cuda_is_refused_where_there_is_none(
+    data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
-    _, err = finish(start(tmp_path, data_folder, "--device", "cuda"), status=1)
-    assert err == "PyTorch finds no CUDA device here: use --device cpu or auto.\n"
+    assert main(words(tmp_path, data_folder, "--device", "cuda")) == 1
+    assert capsys.readouterr().err == "PyTorch finds no CUDA device here: use --device cpu or auto.\n"
     assert not (tmp_path / "runs").exists()

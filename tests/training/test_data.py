@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torchvision import datasets
 
 from training.data import SOURCES, load_test, load_training
 from training.errors import DataUnavailable
@@ -38,7 +39,8 @@ def test_training_and_validation_share_no_image_and_lose_none(data_folder: Path)
     assert len(whole.validation) == 0
     assert [len(split) for split in splits] == [55_000, 5_000]
     assert torch.equal(
-        torch.cat([splits.training.labels, splits.validation.labels]).bincount(), whole.training.labels.bincount()
+        torch.cat([splits.training.labels, splits.validation.labels]).bincount(),
+        whole.training.labels.bincount(),
     )
     sums = [split.images.sum(dtype=torch.int64) for split in (*splits, whole.training)]
     assert sums[0] + sums[1] == sums[2]
@@ -80,8 +82,6 @@ def test_a_damaged_file_is_named_with_its_checksum(data_folder: Path, tmp_path: 
 def test_without_data_and_network_the_error_says_what_to_put_where(
     dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from torchvision import datasets
-
     source = SOURCES[dataset]
     # Nobody listens on port 9, so every mirror refuses at once.
     monkeypatch.setattr(getattr(datasets, source.folder), "mirrors", ["http://127.0.0.1:9/"])

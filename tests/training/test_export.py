@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import changed, draw_bars
+from conftest import TINY, changed, draw_bars
 
 from training.architectures import build
 from training.artifacts import Artifact, list_artifacts, read_artifact
@@ -59,8 +60,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shipped(folder: Path) -> Shipped:
-    from conftest import TINY
-
     return export(candidate(changed(TINY, **NETWORKS["mlp"])), TEST, folder)
 
 
@@ -154,7 +153,7 @@ def test_a_graph_that_answers_otherwise_is_refused_and_the_old_artifact_stays(
     before = {path.name: path.read_bytes() for path in shipped.path.parent.iterdir()}
     other = Classifier(candidate(changed(tiny, seed=7)).network, 1.0).eval()
     monkeypatch.setattr("training.export.to_onnx", lambda _classifier: to_onnx(other))
-    with pytest.raises(ExportRefused, match="differ by .* at batch size 1"):
+    with pytest.raises(ExportRefused, match=r"differ by .* at batch size 1"):
         export(candidate(changed(tiny, **NETWORKS["mlp"])), TEST, shipped.path.parent)
     assert {path.name: path.read_bytes() for path in shipped.path.parent.iterdir()} == before
 
@@ -177,12 +176,10 @@ def test_the_test_labels_are_not_looked_at_before_the_graph_is_right(tiny: Recip
 
 
 def test_a_missing_artifact_is_named_with_those_there_are(shipped: Shipped) -> None:
-    with pytest.raises(ArtifactMissing, match="nothing.onnx does not exist; the artifacts here: tiny"):
+    with pytest.raises(ArtifactMissing, match=r"nothing\.onnx does not exist; the artifacts here: tiny"):
         read_artifact("nothing", shipped.path.parent)
 
 
 def test_the_version_is_the_first_12_digits_of_the_files_sha256(shipped: Shipped) -> None:
-    import hashlib
-
     digest = hashlib.sha256(shipped.path.read_bytes()).hexdigest()
     assert shipped.version == digest[:12] == read_artifact("tiny", shipped.path.parent).version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,6 +57,11 @@ class Listener:
         self.losses += step_losses
 
 
+@pytest.fixture
+def reports_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.fit.REPORT_SECONDS", 0.0)
+
+
 def trained(recipe: Recipe, data: Splits) -> torch.Tensor:
     return weights_of(fit(build(recipe), data, recipe)[0])
 
@@ -76,18 +82,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny: Reci
     assert not torch.equal(first, trained(changed(recipe, seed=2), bars))
 
 
-@pytest.mark.parametrize("architecture", ["mlp", "cnn"])
+@pytest.mark.parametrize(("architecture", "widths"), [("mlp", (16,)), ("cnn", (4, 4, 4))])
 @pytest.mark.parametrize("step", [1, 6, 7, 8, 13])  # an epoch has 7 steps
-def test_a_stopped_and_resumed_training_gives_the_weights_of_an_unstopped_one(
-    tiny: Recipe,
-    bars: Splits,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    architecture: str,
-    step: int,
+@pytest.mark.usefixtures("reports_every_step")
+def test_a_stopped_and_resumed_training_gives_the_weights_of_an_unstopped_one(  # noqa: PLR0913, PLR0917  fixtures
+    tiny: Recipe, bars: Splits, tmp_path: Path, architecture: str, widths: tuple[int, ...], step: int
 ) -> None:
-    monkeypatch.setattr("training.fit.REPORT_SECONDS", 0.0)
-    widths = {"mlp": (16,), "cnn": (4, 4, 4)}[architecture]
     recipe = changed(tiny, architecture=architecture, widths=widths, **STATEFUL)
     unstopped, listener = fit(build(recipe), bars, recipe)[0], Listener()
     checkpoint = tmp_path / "checkpoint.pt"
@@ -99,19 +99,23 @@ def test_a_stopped_and_resumed_training_gives_the_weights_of_an_unstopped_one(
     assert [result.epoch for result in history] == [1, 2, 3]
 
 
-def test_after_an_interruption_signals_act_as_before(
-    tiny: Recipe, bars: Splits, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("training.fit.REPORT_SECONDS", 0.0)
+@pytest.mark.usefixtures("reports_every_step")
+def test_after_an_interruption_signals_act_as_before(tiny: Recipe, bars: Splits) -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(Interrupted):
         fit(build(tiny), bars, tiny, observers=[Listener(interrupt_after=2)])
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_finished_training_resumes_without_another_step(
-    tiny: Recipe, bars: Splits, tmp_path: Path
+def test_training_works_outside_the_main_thread_where_signals_cannot_be_caught(
+    tiny: Recipe, bars: Splits
 ) -> None:
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        elsewhere = pool.submit(trained, tiny, bars).result()
+    assert torch.equal(elsewhere, trained(tiny, bars))
+
+
+def test_a_finished_training_resumes_without_another_step(tiny: Recipe, bars: Splits, tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.pt"
     first, _ = fit(build(tiny), bars, tiny, checkpoint=checkpoint)
     listener = Listener()
@@ -149,7 +153,7 @@ def test_a_lost_loss_stops_with_a_sentence_and_keeps_the_last_good_checkpoint(
 ) -> None:
     checkpoint = tmp_path / "checkpoint.pt"
     recipe = changed(tiny, learning_rate=1e25, activation="relu")
-    with pytest.raises(TrainingDiverged, match="no longer a number at step .* below 1e\\+25"):
+    with pytest.raises(TrainingDiverged, match=r"no longer a number at step .* below 1e\+25"):
         fit(build(recipe), bars, recipe, checkpoint=checkpoint)
     assert not checkpoint.exists()
 
@@ -163,10 +167,10 @@ def test_observers_hear_the_loss_of_every_step(tiny: Recipe, bars: Splits) -> No
     assert history[0].training_loss == pytest.approx(sum(listener.losses[:7]) / 7)
 
 
-def test_without_a_validation_split_the_validation_figures_are_missing(
-    tiny: Recipe, bars: Splits
-) -> None:
-    data = bars._replace(validation=type(bars.validation)(bars.validation.images[:0], bars.validation.labels[:0]))
+def test_without_a_validation_split_the_validation_figures_are_missing(tiny: Recipe, bars: Splits) -> None:
+    data = bars._replace(
+        validation=type(bars.validation)(bars.validation.images[:0], bars.validation.labels[:0])
+    )
     _, history = fit(build(tiny), data, tiny)
     assert history[0].validation_loss is None
     assert history[0].validation_accuracy is None

@@ -13,7 +13,9 @@ from training.export import Shipped
 from training.measure import Accuracy
 from training.model_page import PAGE, artifacts_table, get_table, record_test_read, update_artifacts_table
 
-SHIPPED = Shipped(Path("tiny.onnx"), "0123456789ab", datetime(2026, 2, 3, tzinfo=UTC), Accuracy(9_950, 10_000))
+SHIPPED = Shipped(
+    Path("tiny.onnx"), "0123456789ab", datetime(2026, 2, 3, tzinfo=UTC), Accuracy(9_950, 10_000)
+)
 
 
 def test_the_page_shows_the_artifacts_as_their_metadata_describes_them() -> None:

@@ -23,7 +23,9 @@ def test_every_field_of_a_recipe_is_a_flag(field: str, capsys: pytest.CaptureFix
 
 
 def test_flags_override_the_fields_of_the_named_recipe() -> None:
-    options = parse(["fit", "mnist-mlp", "--epochs", "3", "--widths", "8", "9", "--no-batch-norm", "--no-ship"])
+    options = parse(
+        ["fit", "mnist-mlp", "--epochs", "3", "--widths", "8", "9", "--no-batch-norm", "--no-ship"]
+    )
     assert isinstance(options, FitOptions)
     assert not options.ship
     recipe = options.recipe
@@ -75,7 +77,10 @@ def test_refusals_go_to_standard_error_and_into_the_exit_status(capsys: pytest.C
     assert main(["fit", "mnist-mpl"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "There is no recipe mnist-mpl. The nearest: mnist-mlp, mnist-cnn, fashion-mnist-mlp.\n"
+    assert (
+        captured.err
+        == "There is no recipe mnist-mpl. The nearest: mnist-mlp, mnist-cnn, fashion-mnist-mlp.\n"
+    )
 
 
 def test_without_words_the_usage_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

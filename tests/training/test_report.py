@@ -56,7 +56,7 @@ def test_metrics_are_json_with_every_epoch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("history", "validated"), [(HISTORY, True), (WITHOUT_VALIDATION, False)])
 def test_curves_show_validation_where_there_is_one(
-    tmp_path: Path, history: list[EpochResult], validated: bool
+    tmp_path: Path, history: list[EpochResult], *, validated: bool
 ) -> None:
     plot_curves(history, "tiny", tmp_path / "curves.png")
     assert ((0x0B, 0x62, 0xA4) in colours(tmp_path / "curves.png")) is validated

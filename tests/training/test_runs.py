@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def test_runs_that_start_together_get_folders_of_their_own(tiny: Recipe, tmp_path: Path) -> None:
-    with new_run(tiny, tmp_path) as first, new_run(tiny, tmp_path) as second, new_run(tiny, tmp_path) as third:
+    with (
+        new_run(tiny, tmp_path) as first,
+        new_run(tiny, tmp_path) as second,
+        new_run(tiny, tmp_path) as third,
+    ):
         assert len({first, second, third}) == 3
         assert {folder.parent for folder in (first, second, third)} == {tmp_path / "tiny"}
 
@@ -60,7 +64,8 @@ def test_the_newest_run_that_has_not_shipped_is_resumed(tiny: Recipe, tmp_path: 
 
 
 def test_without_an_unfinished_run_the_error_says_so(tmp_path: Path) -> None:
-    with pytest.raises(RunUnavailable, match="tiny has no unfinished run in .*: start one without --resume"), (
-        resumed_run("tiny", tmp_path)
+    with (
+        pytest.raises(RunUnavailable, match=r"tiny has no unfinished run in .*: start one without --resume"),
+        resumed_run("tiny", tmp_path),
     ):
         pass
