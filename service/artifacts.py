@@ -6,14 +6,11 @@ What is checked, and why, is the contract in models/README.md.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import hashlib
-import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,6 +18,7 @@ import numpy as np
 import onnxruntime as ort
 from annotated_types import Len
 from numpy.typing import NDArray
+from onnxruntime.capi import build_and_package_info
 from pydantic import (
     AwareDatetime,
     BaseModel,
@@ -33,6 +31,7 @@ from pydantic import (
     model_validator,
 )
 
+from service import cuda
 from service.batching import Compute, Images, Outputs
 from service.errors import ArtifactRejected
 from service.settings import Device, Settings
@@ -170,25 +169,19 @@ def _providers(device: Device) -> list[Any]:
 @functools.cache
 def has_cuda_driver() -> bool:
     """Whether this machine has an NVIDIA driver; without one ONNX Runtime would complain for every model."""
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return False
-    try:
-        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return False
-    return True
+    return "CUDAExecutionProvider" in ort.get_available_providers() and cuda.has_driver()
 
 
 def runtime_facts() -> dict[str, str]:
     """What of ONNX Runtime and CUDA is found on this machine, for people to read."""
     found = {
-        "ONNX Runtime": ort.__version__,
+        "ONNX Runtime": f"{ort.__version__} ({build_and_package_info.package_name})",
         "execution providers": ", ".join(ort.get_available_providers()),
-        "NVIDIA driver": "found" if has_cuda_driver() else "none, so models run on the CPU",
     }
-    for package in ("nvidia-cuda-runtime", "nvidia-cudnn-cu13"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        with contextlib.redirect_stdout(None):  # it prints what it does not find, which is told below
+            ort.preload_dlls()
+        found |= cuda.versions(int(build_and_package_info.cuda_version.split(".")[0]))
     return found
 
 

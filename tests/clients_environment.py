@@ -20,7 +20,7 @@ FOLDER = ROOT / ".venv-clients"
 def clients_python() -> Path:
     """The environment's Python.
 
-    Where it cannot be made, for want of a package index, the test that asks is skipped; with CI=true it fails.
+    Where it cannot be made, for want of a package index, the test that asks is skipped, or fails with CI=true.
     """
     python, made_from = FOLDER / "bin" / "python", FOLDER / "made-from.txt"
     wanted = REQUIREMENTS.read_text(encoding="ascii")
@@ -31,6 +31,8 @@ def clients_python() -> Path:
         done = subprocess.run(install, capture_output=True, text=True, check=False)
         if done.returncode:
             give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-            give_up(f"the real clients cannot be installed, so this rule stays untested: {done.stderr[-500:]}")
+            give_up(
+                f"the real clients cannot be installed, so this rule stays untested: {done.stderr[-500:]}"
+            )
         made_from.write_text(wanted, encoding="ascii")
     return python
