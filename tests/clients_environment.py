@@ -20,7 +20,7 @@ FOLDER = ROOT / ".venv-clients"
 def clients_python() -> Path:
     """The environment's Python.
 
-    Where it cannot be made, for want of a package index, the test that asks is skipped, or fails with CI=true.
+    Where it cannot be made, for want of an index, the test that asks is skipped; with CI=true it fails.
     """
     python, made_from = FOLDER / "bin" / "python", FOLDER / "made-from.txt"
     wanted = REQUIREMENTS.read_text(encoding="ascii")
