@@ -31,7 +31,7 @@ train: $(VENV)/everything ## fit and export the four served recipes
 	for recipe in mnist-mlp mnist-cnn fashion-mnist-mlp fashion-mnist-cnn; do \
 	    $(RUN) -m training fit $$recipe || exit 1; done
 
-bench: $(VENV)/everything ## measure speed and the way from uploads to canonical images
+bench: $(VENV)/bench ## measure speed and the way from uploads to canonical images
 	$(RUN) -m tests.benchmarks
 
 check: $(VENV)/serving ## what is installed here, and whether every model can be served
@@ -60,3 +60,7 @@ $(VENV)/everything: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo 'Installing everything, training and tests included, into $(VENV) …'
 	$(INSTALL) '.[training,test]'
 	@touch $@ $(VENV)/serving
+
+$(VENV)/bench: $(VENV)/everything
+	$(INSTALL) '.[bench]'
+	@touch $@

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from base64 import b64encode
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +28,7 @@ from service.settings import Settings
 from service.uploads import parse_uploads
 
 PAGE = Path(__file__).parent / "page"
-PAGE_FILES = {"": "index.html", "page.css": "page.css", "page.js": "page.js"}
+PAGE_KINDS = {".css", ".html", ".js", ".svg"}
 PAGE_HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -121,10 +121,15 @@ class Api:
         return Response(content, headers={"content-type": media_type})
 
     async def get_page(self, request: Request) -> Response:
-        file = PAGE_FILES.get(request.path_params.get("file", ""))
-        if file is None:
+        file = request.path_params.get("file", "index.html")
+        if file not in _page_files():
             raise RouteNotFound("The page has no such file.")
         return FileResponse(PAGE / file, headers=PAGE_HEADERS)
+
+
+@cache
+def _page_files() -> frozenset[str]:
+    return frozenset(path.name for path in PAGE.iterdir() if path.suffix in PAGE_KINDS)
 
 
 def _describe_model(model: ServedModel) -> Answer:
