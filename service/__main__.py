@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from service import __version__, commands
 from service.commands import CommandFailed, Document, Question
+from service.settings import Settings
 
 EXAMPLES = """examples:
   python -m service predict seven.png                               with the model in this folder
@@ -91,16 +92,20 @@ def _serve(options: argparse.Namespace) -> int:
     """Become BentoML's server."""
     settings = commands.read_settings()
     _refuse_taken_port(options.host, options.port)
-    url = f"http://localhost:{options.port}"
+    if settings.log_format == "text":
+        _greet(f"http://localhost:{options.port}", settings)
+    os.environ["BENTOML_DO_NOT_TRACK"] = "true"
+    arguments = ["serve", "service.app:DigitServe", "--host", options.host, "--port", str(options.port)]
+    os.execv(sys.executable, [sys.executable, "-m", "bentoml", *arguments])  # noqa: S606 - no shell is the point
+
+
+def _greet(url: str, settings: Settings) -> None:
     print(f"Starting digitserve on {url} ({settings.workers} worker(s), device {settings.device}).")
     print(f"  a picture of a digit   curl -F image=@digit.png {url}/predict")
     print(f"  a garment              curl -F image=@shoe.jpg '{url}/predict?model=fashion-mnist-cnn'")
     print(f"  in the browser         {url}/ui")
     print(f"  what is served         {url}/models")
     print(f"  the API                {url}/", flush=True)
-    os.environ["BENTOML_DO_NOT_TRACK"] = "true"
-    arguments = ["serve", "service.app:DigitServe", "--host", options.host, "--port", str(options.port)]
-    os.execv(sys.executable, [sys.executable, "-m", "bentoml", *arguments])  # noqa: S606 - no shell is the point
 
 
 def _refuse_taken_port(host: str, port: int) -> None:

@@ -226,6 +226,7 @@ class Batcher:
             if len(shares) == 1:
                 failure = InferenceFailed("The model failed on this request.")
                 failure.__cause__ = error
+                self._observer.dropped("failed", len(batch))
                 self._drop(shares[0].submission, "failed", failure)
                 return
             log.warning("inference failed on a batch of %d images; computing each caller's alone", len(batch))
