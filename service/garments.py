@@ -88,8 +88,8 @@ def place(values: Map) -> NDArray[np.uint8]:
     height, width = (max(1, round(side * scale)) for side in values.shape)
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     small = np.clip(cv2.resize(values, (width, height), interpolation=how), 0, 1)
-    small = small / max(float(small.max()), 1e-6)
+    bright = small / max(float(small.max()), 1e-6)
     canvas = np.zeros((SIDE, SIDE), np.uint8)
     top, left = (SIDE - height) // 2, (SIDE - width) // 2
-    canvas[top : top + height, left : left + width] = np.rint(small * 255)
+    canvas[top : top + height, left : left + width] = np.rint(bright * 255)
     return canvas

@@ -64,7 +64,7 @@ def ink_direction(picture: Picture) -> NDArray[np.float32]:
     """
     small = shrink(picture, COLOUR_SIDE)
     room = max(small.shape) // 2
-    mirrored = np.asarray(cv2.copyMakeBorder(small, *[room] * 4, cv2.BORDER_REFLECT), np.uint8)
+    mirrored = np.asarray(cv2.copyMakeBorder(small, room, room, room, room, cv2.BORDER_REFLECT), np.uint8)
     paper = _paper(mirrored, max(small.shape))[room:-room, room:-room]
     away = (small.astype(np.float32) - paper.reshape(small.shape)).reshape(-1, small.shape[2])
     skew = (away**2).sum(axis=1) @ away

@@ -25,6 +25,19 @@ LEDGER_HEAD: Final = (
 )
 
 
+def require_tables(folder: Path) -> None:
+    """Make sure that a reading of the test set can be written down, before there is one.
+
+    Raises:
+        PageIncomplete: the page is there without the markers of its tables.
+    """
+    page = folder / PAGE
+    if page.exists():
+        text = page.read_text()
+        for name in ("artifacts", "ledger"):
+            get_table(text, name)
+
+
 def record_test_read(recipe: str, shipped: Shipped, folder: Path) -> None:
     """Append one reading of the test set to the ledger, and bring the table of artifacts up to date."""
     page = folder / PAGE

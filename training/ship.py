@@ -14,7 +14,7 @@ from training.errors import DeviceUnavailable
 from training.export import Candidate, Shipped, export
 from training.fit import Observer, fit, predict_logits
 from training.measure import confusion_matrix
-from training.model_page import record_test_read
+from training.model_page import record_test_read, require_tables
 from training.report import EventWriter, plot_confusion, plot_curves, write_metrics
 from training.runs import CHECKPOINT, SHIPPED, read_json, write_json
 
@@ -82,6 +82,7 @@ def _judge(recipe: Recipe, network: nn.Module, splits: Splits, run: Path) -> Cal
 
 def ship(recipe: Recipe, trained: Trained, run: Path, data: Path | None, models: Path) -> Shipped:
     """Export, read the test set once, and write that reading down."""
+    require_tables(models)
     commit = read_json(run / "run.json")["commit"]
     test = load_test(recipe.dataset, data)
     shipped = export(Candidate(trained.network, recipe, trained.calibration, commit), test, models)

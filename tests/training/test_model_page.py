@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from training.artifacts import MODELS, list_artifacts, read_artifact
 from training.errors import PageIncomplete
 from training.export import Shipped
 from training.measure import Accuracy
 from training.model_page import PAGE, artifacts_table, get_table, record_test_read, update_artifacts_table
+from training.recipes import RECIPES
+from training.ship import Trained, ship
 
 SHIPPED = Shipped(
     Path("tiny.onnx"), "0123456789ab", datetime(2026, 2, 3, tzinfo=UTC), Accuracy(9_950, 10_000)
@@ -59,3 +62,11 @@ def test_a_page_without_its_markers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PageIncomplete, match="needs one line <!-- ledger"):
         record_test_read("tiny", SHIPPED, tmp_path)
     assert (tmp_path / PAGE).read_text() == "# Models\n"
+
+
+def test_nothing_is_exported_or_read_when_the_reading_could_not_be_written_down(tmp_path: Path) -> None:
+    (tmp_path / PAGE).write_text("# Models\n")
+    untouched = Trained(nn.Sequential(), [], None)
+    with pytest.raises(PageIncomplete):
+        ship(RECIPES["mnist-mlp"], untouched, tmp_path, tmp_path, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [PAGE]
