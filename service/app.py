@@ -18,6 +18,8 @@ if "DIGITSERVE_METRICS_DIR" in os.environ:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["DIGITSERVE_METRICS_DIR"]
 
 import bentoml
+import bentoml.images
+from bentoml._internal.configuration.containers import BentoMLContainer  # there is no public way to ask
 from bentoml.exceptions import BentoMLConfigException
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -31,7 +33,9 @@ from service.protocol_v2 import ProtocolV2
 from service.reading import ImageReader
 from service.repository import Repository, load_all
 from service.responses import answered_route, refusing_route
-from service.settings import Settings
+from service.settings import Settings, usable_cores
+
+NAME = "digitserve"
 
 # BentoML's own timeout covers the arrival of the body too. It leaves a timer behind for every request, so it
 # has to be short; the deadline of a request (`timeout_ms`) is shorter still.
@@ -62,13 +66,19 @@ def web_app(repository: Repository, drain: Drain, settings: Settings) -> Starlet
     return Starlette(routes=routes)
 
 
+# For `bentoml build`. Every package has a wheel, in the version of constraints.txt: Debian adds nothing.
+IMAGE = bentoml.images.Image(
+    base_image="docker.io/library/python:3.11-slim", distro="", lock_python_packages=False
+).build_include("constraints.txt")
+
 SETTINGS = Settings()
 REPOSITORY = Repository(SETTINGS)
 DRAIN = Drain(drain_s=SETTINGS.drain_ms / 1000, alone=SETTINGS.workers == 1)
 
 
 @bentoml.service(
-    name="digitserve",
+    name=NAME,
+    image=IMAGE,
     workers=SETTINGS.workers,
     traffic={"timeout": BENTOML_TIMEOUT_S},
     # Each of the three costs more than an inference of the MLP; ours are metrics.py, logs.py and tracing.py.
@@ -92,6 +102,8 @@ class DigitServe:
         except (ArtifactRejected, tracing.ExporterUnknown) as error:
             raise BentoMLConfigException(str(error)) from None
         exposition.make_folder()
+        # Each worker shares the cores, and drains, by how many there are.
+        os.environ["DIGITSERVE_WORKERS"] = str(_worker_processes())
 
     def __init__(self) -> None:
         logs.configure(SETTINGS.log_level, SETTINGS.log_format)
@@ -116,3 +128,9 @@ class DigitServe:
 
     async def __is_ready__(self) -> bool:
         return REPOSITORY.ready and not DRAIN.draining
+
+
+def _worker_processes() -> int:
+    """As many as BentoML starts: its own configuration, where it has them, wins over DIGITSERVE_WORKERS."""
+    workers: int | str = BentoMLContainer.config.services[NAME].workers.get()
+    return usable_cores() if isinstance(workers, str) else workers  # the one string it knows is `cpu_count`
