@@ -16,7 +16,7 @@ def has_driver() -> bool:
 
 
 def versions(cuda_major: int) -> dict[str, str]:
-    """What is found of the driver, of CUDA's runtime in that major version, and of cuDNN, for people to read."""
+    """What is found of the driver, of CUDA's runtime in that major version, and of cuDNN, for people."""
     runtime = f"cudart64_{cuda_major}.dll" if WINDOWS else f"libcudart.so.{cuda_major}"
     driver_version = _cuda_version(DRIVER, "cuDriverGetVersion")
     return {
