@@ -41,7 +41,7 @@ def exporter() -> SpanExporter:
     Raises:
         ExporterUnknown: with the names that there are.
     """
-    name = os.environ.get("OTEL_TRACES_EXPORTER", "otlp")
+    name = os.environ.get("OTEL_TRACES_EXPORTER") or "otlp"
     installed = {found.name: found for found in entry_points(group="opentelemetry_traces_exporter")}
     if OTLP in installed:
         installed["otlp"] = installed[OTLP]
