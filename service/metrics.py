@@ -5,6 +5,8 @@ versions are what is put into the folder of artifacts.
 
 A series is a value in a file and costs about a microsecond to change. So children are looked up once, and
 what the network answers, which touches a dozen series for each image, is counted ten times a second in bulk.
+All of it costs a request of one picture 8 us in batches of 16, and 14 us where it is computed alone (CPU time
+on one of two busy cores, Python 3.11, prometheus_client 0.26, best of 7).
 """
 
 from __future__ import annotations
