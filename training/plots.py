@@ -71,6 +71,11 @@ def logarithmic_y(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
+def group_thousands(axes: Axes) -> None:
+    """Write the numbers of the horizontal axis as 20,000."""
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
 def hide_unused(axes: NDArray[Any], used: int) -> None:
     """Blank the axes that come after the first `used` ones."""
     for spare in axes.flat[used:]:

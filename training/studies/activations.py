@@ -34,6 +34,7 @@ SHALLOW: Final = Recipe(
     batch_size=64,
     learning_rate=0.03,
     momentum=0.9,
+    schedule="cosine",
 )
 DEEP: Final = replace(SHALLOW, widths=(128,) * 6)
 FUNCTIONS: Final = get_args(get_type_hints(Recipe)["activation"])

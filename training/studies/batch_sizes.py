@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from training.plots import LINES, label_axes, logarithmic_y, sheet
+from training.plots import LINES, group_thousands, label_axes, logarithmic_y, sheet
 from training.recipes import Recipe
 from training.studies.lab import Findings, Lab, Training, smooth
 
@@ -25,7 +25,7 @@ RECIPE: Final = Recipe(
     standardise=True,
     epochs=6,
     batch_size=64,
-    learning_rate=0.05,
+    learning_rate=0.02,
 )
 SMOOTHED_SAMPLES: Final = 4_096  # the same number of samples for every batch size
 
@@ -66,6 +66,7 @@ def _draw_losses(axes: Axes, training: Training, size: int, line: dict[str, Any]
     steps, losses = smooth(training.step_losses, SMOOTHED_SAMPLES // size)
     axes.plot(steps * size, losses, label=f"{size:,}", **line)
     logarithmic_y(axes)
+    group_thousands(axes)
     label_axes(axes, "samples seen", f"training loss, mean of {SMOOTHED_SAMPLES:,} samples")
 
 
@@ -73,6 +74,7 @@ def _draw_accuracies(axes: Axes, training: Training, images: int, size: int, lin
     accuracies = 100 * np.array(training.validation_accuracies)
     seen = images * np.arange(1, len(accuracies) + 1)
     axes.plot(seen, accuracies, marker="o", markersize=4, label=f"{size:,}", **line)
+    group_thousands(axes)
     label_axes(axes, "samples seen", "validation accuracy, %")
 
 

@@ -61,7 +61,7 @@ STUDIES: Final = {
         Study(
             "regularisers",
             "Which regulariser buys what, where images are few?",
-            Size(images=4_000, epochs=30, seeds=3),
+            Size(images=4_000, epochs=20, seeds=3),
         ),
         Study(
             "activations",

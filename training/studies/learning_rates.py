@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor
 
-RATES: Final = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+RATES: Final = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 3.0)
 RECIPE: Final = Recipe(
     name="learning-rates",
     dataset="fashion-mnist",
@@ -40,7 +40,7 @@ GUESSING: Final = math.log(10)  # the cross-entropy of ten equal probabilities
 AS_GOOD_AS_THE_BEST: Final = 0.02  # of accuracy
 SMOOTHED_STEPS: Final = 20
 Verdict: TypeAlias = Literal["too low", "good", "too high", "divergent"]
-PARABOLA_RATES: Final[dict[Verdict, float]] = {"good": 0.1, "too high": 0.9, "divergent": 1.05}
+PARABOLA_RATES: Final[dict[Verdict, float]] = {"good": 0.3, "too high": 0.97, "divergent": 1.05}
 PARABOLA_STEPS: Final = 6
 MARKS: Final[dict[Verdict, dict[str, Any]]] = {
     "too low": {"marker": "v", "color": GREY, "linestyle": ":"},
@@ -129,22 +129,22 @@ def _batches(training: Split, size: int, epochs: int) -> Iterator[Split]:
 
 
 def _draw_losses(axes: Axes, outcomes: list[Outcome], verdicts: list[Verdict]) -> None:
-    """Draw one curve for each verdict: the best of the good rates, the clearest case of the others."""
-    drawn: dict[Verdict, Outcome] = {}
-    for outcome, verdict in zip(outcomes, verdicts, strict=True):
-        known = drawn.get(verdict)
-        better = known is not None and outcome.validation_accuracy > known.validation_accuracy
-        if known is None or (verdict == "good" and better) or verdict == "too high":
-            drawn[verdict] = outcome
-    for verdict, outcome in drawn.items():
-        steps, losses = smooth(np.array(outcome.losses), SMOOTHED_STEPS)
+    """Draw one curve for each verdict: the best of the good rates, one of the middle of the others."""
+    for verdict, style in MARKS.items():
+        group = [outcome for outcome, given in zip(outcomes, verdicts, strict=True) if given == verdict]
+        if not group:
+            continue
+        drawn = group[len(group) // 2]
+        if verdict == "good":
+            drawn = max(group, key=lambda outcome: outcome.validation_accuracy)
+        steps, losses = smooth(np.array(drawn.losses), SMOOTHED_STEPS)
         # A mark at the last step: where the line ends early, the next loss was no number.
-        line = MARKS[verdict] | {"markevery": [-1], "markersize": 8}
-        axes.plot(steps, losses, label=f"{outcome.rate:g}: {verdict}", **line)
+        line = style | {"markevery": [-1], "markersize": 8}
+        axes.plot(steps, losses, label=f"{drawn.rate:g}: {verdict}", **line)
     axes.axhline(GUESSING, color=GREY, linewidth=0.8)
     axes.annotate("guessing", (1, GUESSING), xycoords=("axes fraction", "data"), ha="right", va="bottom")
     logarithmic_y(axes)
-    axes.set_ylim(top=min(axes.get_ylim()[1], 100))
+    axes.set_ylim(0.8 * min(min(outcome.losses) for outcome in outcomes), 50)
     label_axes(axes, "step", f"training loss, mean of {SMOOTHED_STEPS} steps", "one of each kind")
     axes.legend(fontsize=8, title="learning rate")
 

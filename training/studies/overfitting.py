@@ -40,10 +40,10 @@ def draw(lab: Lab, path: Path) -> Findings:
     title = "Overfitting: Fashion-MNIST, 784-256-256-10, Adam, nothing against it"
     with sheet(path, title, (13, 4.4), (1, len(sizes)), share=True) as axes:
         for panel, (images, training) in zip(axes.flat, trainings.items(), strict=True):
-            _draw_losses(panel, training, f"{images:,} training images")
+            _draw_losses(panel, training, images)
         top = max(max(training.validation_losses) for training in trainings.values())
         axes[0, 0].set_ylim(0, top * 1.05)
-        axes[0, 0].legend(fontsize=8, loc="upper left")
+        axes[0, -1].legend(fontsize=8, loc="upper left")
     return _tabulate(trainings)
 
 
@@ -52,7 +52,7 @@ def lowest(training: Training) -> int:
     return int(np.argmin(training.validation_losses))
 
 
-def _draw_losses(axes: Axes, training: Training, title: str) -> None:
+def _draw_losses(axes: Axes, training: Training, images: int) -> None:
     epochs = [result.epoch for result in training.history]
     validation, best = training.validation_losses, lowest(training)
     axes.plot(epochs, [result.training_loss for result in training.history], color=GREY, linestyle="--")
@@ -60,15 +60,10 @@ def _draw_losses(axes: Axes, training: Training, title: str) -> None:
     axes.plot(epochs, validation, color=BLUE, label="validation, after the epoch")
     axes.axvspan(epochs[best], epochs[-1], color=ORANGE, alpha=0.08, linewidth=0, label="overfitting")
     axes.plot(epochs[best], validation[best], "o", color=ORANGE)
-    axes.annotate(
-        f"lowest: {validation[best]:.3f}\nat epoch {epochs[best]}",
-        (epochs[best], validation[best]),
-        xytext=(8, 8),
-        textcoords="offset points",
-        fontsize=9,
-        color=ORANGE,
-    )
     axes.set_xlim(0, epochs[-1])
+    title = (
+        f"{images:,} training images\nlowest validation loss {validation[best]:.3f} at epoch {epochs[best]}"
+    )
     label_axes(axes, "epoch", "cross-entropy", title)
 
 
@@ -94,10 +89,7 @@ def _tabulate(trainings: dict[int, Training]) -> Findings:
             f"{losses[-1] / losses[best]:.2f} times that after epoch {len(losses)}; accuracy moves by "
             f"{100 * (accuracies[-1] - accuracies[best]):+.2f} points between them."
         )
-    sentences.append(
-        "Where the loss grows while accuracy stays, the network grows surer of its errors; more images put "
-        "off the point and close the gap."
-    )
+    sentences.append("Where the loss grows while accuracy stays, the network grows surer of its errors.")
     columns = (
         "images",
         "epoch of lowest validation loss",

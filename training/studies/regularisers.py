@@ -30,6 +30,7 @@ NONE: Final = Recipe(
     batch_size=64,
     optimiser="adam",
     learning_rate=1e-3,
+    schedule="cosine",  # a constant rate ends wherever its last steps happen to lead
 )
 RECIPES: Final = {
     "none": NONE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from training.studies.lab import Lab, Training
 
 
+LEARNS: Final = 20.0  # percent; guessing gives 10
+
+
 @dataclass(frozen=True)
 class Variant:
     """One choice and its trainings, one for each seed."""
@@ -32,6 +35,11 @@ class Variant:
         """Of each seed, in percent; NaN where it diverged."""
         return [training.accuracy for training in self.trainings]
 
+    @property
+    def learns(self) -> bool:
+        """Whether every seed came well above guessing."""
+        return min(self.accuracies) > LEARNS and not math.isnan(sum(self.accuracies))
+
 
 def compare(lab: Lab, recipes: Mapping[str, Recipe], data: Splits) -> list[Variant]:
     """Train every recipe with every seed of the study."""
@@ -40,14 +48,18 @@ def compare(lab: Lab, recipes: Mapping[str, Recipe], data: Splits) -> list[Varia
 
 
 def draw_accuracies(axes: Axes, variants: Sequence[Variant], title: str, x: str) -> None:
-    """Draw a dot for each seed and a bar at their mean, one line for each variant, the first on top."""
+    """Draw a dot for each seed and a bar at their mean, one line for each variant, the first on top.
+
+    What does not learn is written down instead: its dots would leave the others no room to differ.
+    """
     for line, variant in enumerate(variants):
-        finite = [accuracy for accuracy in variant.accuracies if math.isfinite(accuracy)]
-        axes.plot(finite, [line] * len(finite), "o", color=BLUE, alpha=0.6)
-        if finite:
-            axes.plot(float(np.mean(finite)), line, "|", color=BLACK, markersize=16, markeredgewidth=2)
+        mean = float(np.mean(variant.accuracies))
+        if variant.learns:
+            axes.plot(variant.accuracies, [line] * len(variant.accuracies), "o", color=BLUE, alpha=0.6)
+            axes.plot(mean, line, "|", color=BLACK, markersize=16, markeredgewidth=2)
         else:
-            axes.annotate("diverged", (0.02, line), xycoords=("axes fraction", "data"), va="center")
+            fate = "diverges" if math.isnan(mean) else f"does not learn: {mean:.1f} %"
+            axes.annotate(fate, (0.02, line), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     name_lines(axes, [variant.label for variant in variants])
     label_axes(axes, x, "", title)
 
