@@ -9,10 +9,13 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from service import __version__, commands
 from service.commands import CommandFailed, Document, Question
-from service.settings import Settings
+
+if TYPE_CHECKING:  # the command line starts without pydantic where a command does not need it
+    from service.settings import Settings
 
 EXAMPLES = """examples:
   python -m service predict seven.png                               with the model in this folder

@@ -99,7 +99,7 @@ def is_large(upload: bytes | memoryview) -> bool:
     """Whether reading this upload takes longer than about a millisecond, judged by its header."""
     try:
         if bytes(upload[:8]) == _PNG:  # most uploads, and worth not opening twice
-            width, height = struct.unpack_from(">II", upload, 16)
+            width, height = _png_size(upload)
         else:
             with _sniff(bytes(upload[:_HEAD]))(io.BytesIO(upload)) as image:
                 width, height = image.size
@@ -152,8 +152,12 @@ def _decode(upload: bytes | memoryview, max_pixels: int, *, exact: bool) -> NDAr
         raise EmptyUpload("The upload is empty: send the bytes of a picture.")
     decoder = _sniff(bytes(upload[:_HEAD]))
     try:
+        if decoder is PngImagePlugin.PngImageFile:  # Pillow opens none whose pixels are missing
+            _check_size(*_png_size(upload), max_pixels)
         with decoder(io.BytesIO(upload)) as image:
-            _check_header(image, max_pixels, exact=exact)
+            _check_size(*image.size, max_pixels)
+            if exact:
+                _check_canonical_size(*image.size)
             return _load(image)
     except ImageRejected:
         raise
@@ -165,16 +169,24 @@ def _decode(upload: bytes | memoryview, max_pixels: int, *, exact: bool) -> NDAr
         ) from exc
 
 
-def _check_header(image: Image.Image, max_pixels: int, *, exact: bool) -> None:
+def _png_size(upload: bytes | memoryview) -> tuple[int, int]:
+    """Width and height as a PNG's first chunk claims them; raises struct.error where that is cut short."""
+    width, height = struct.unpack_from(">II", upload, 16)
+    return width, height
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
     """Refuse by the size that the header claims, before a pixel is decoded."""
-    width, height = image.size
     if width < 1 or height < 1:
         raise UndecodableImage("The picture has no pixels.")
     if width * height > max_pixels:
         raise ImageTooLarge(
             f"The picture has {width}x{height} pixels; at most {max_pixels} are read: send a smaller one."
         )
-    if exact and (width, height) != (SIDE, SIDE):
+
+
+def _check_canonical_size(width: int, height: int) -> None:
+    if (width, height) != (SIDE, SIDE):
         raise NotCanonical(f"canonical=never needs 28x28 pixels, and the picture has {width}x{height}.")
 
 
