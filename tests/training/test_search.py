@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from training.data import Split, Splits
-from training.errors import Interrupted, UsageError
+from training.errors import Interrupted, RunUnavailable, UsageError
 from training.options import FitOptions, SearchOptions, parse
 from training.recipes import RECIPES, Recipe
 from training.search.results import (
@@ -34,7 +34,7 @@ from training.search.results import (
 )
 from training.search.run import plan_search
 from training.search.space import Choices, Range, apply, parse_dimensions, plan_grid, plan_random
-from training.search.study import open_study, planned_trials, work
+from training.search.study import open_study, planned_trials, revive, work
 from training.search.trial import PLACE, WORKER, Search, Trainer
 from training.series import Series
 
@@ -212,6 +212,21 @@ def test_a_study_takes_no_trials_of_another_search(tmp_path: Path, other: Search
     open_study(tmp_path / "s", None, a_search("learning_rate=0.1,0.5"), prune=False)
     with pytest.raises(UsageError, match=f"differs in {difference}"):
         open_study(tmp_path / "s", None, other, prune=False)
+
+
+@pytest.mark.parametrize("url", ["nonsense://x", "no address", "sqlite:////nowhere/at/all.sqlite3"])
+def test_a_storage_that_cannot_be_opened_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(RunUnavailable, match="cannot be opened"):
+        open_study(tmp_path / "s", url, a_search("learning_rate=0.1,0.5"), prune=False)
+
+
+def test_folders_apart_share_the_trials_of_one_storage(tmp_path: Path) -> None:
+    """As machines do: the storage is all they have in common."""
+    search, url = a_search("learning_rate=0.1,0.5"), f"sqlite:///{tmp_path / 'shared.sqlite3'}"
+    here = open_study(tmp_path / "here" / "s", url, search, prune=False)
+    there = open_study(tmp_path / "there" / "s", url, search, prune=False)
+    revive(here, search.plan)
+    assert [trial.user_attrs[PLACE] for trial in planned_trials(there)] == [0, 1]
 
 
 def test_a_diverged_trial_is_a_result_and_is_not_repeated(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import optuna
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from training.errors import Interrupted, RunUnavailable, TrainingDiverged, UsageError
 from training.interrupts import deferred_signals
@@ -64,8 +65,9 @@ def open_study(
                 direction="maximize",
                 load_if_exists=True,
             )
-        except (optuna.exceptions.StorageInternalError, ImportError, ValueError) as exc:
-            raise RunUnavailable(f"The storage {url} cannot be opened: {exc}") from exc
+        except (optuna.exceptions.StorageInternalError, SQLAlchemyError, ImportError) as exc:
+            # The address may hold a password: it is not repeated.
+            raise RunUnavailable(f"The storage of the study {folder.name} cannot be opened: {exc}") from exc
         _require_same(study, search)
     return study
 
