@@ -83,7 +83,7 @@ def run_study(options: StudyOptions, console: Console) -> None:
         findings = DRAWINGS[study.name](lab, picture)
     seconds = time.monotonic() - began
     where = f"{lab.device}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
-    made = f"{size}; {seconds:.0f} s on {where}, commit {current_commit()[:12]}"
+    made = f"{size}; {seconds:.0f} s on {where}, commit {current_commit()}"
     (folder / "table.md").write_text(to_markdown(study, findings, made), encoding="utf-8")
     with (folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([findings.columns, *findings.rows])
