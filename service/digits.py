@@ -9,6 +9,7 @@ import numpy as np
 
 from service import ink, strokes
 from service.errors import EmptyImage
+from service.sheet import cut_to_sheet, find_sheet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,20 +29,29 @@ def draw_digit(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     on the picture's size.
     """
     picture = ink.on_ground(picture)
+    towards_ink, pen, digit = look(picture)
+    written = find_sheet(digit)
+    if written is not None and written.any():
+        picture = cut_to_sheet(picture, written)
+        towards_ink, pen, digit = look(picture)
+    rows, columns = box(digit, MARGIN)
+
+    cut = picture[_enlarged(rows, digit, picture, axis=0), _enlarged(columns, digit, picture, axis=1)]
+    drawn = to_side(cut.astype(np.float32) @ towards_ink, DRAW_SIDE)
+    pen *= max(picture.shape) / max(digit.shape) * DRAW_SIDE / max(cut.shape)
+    drawn = ink.full_contrast(ink.sharpened(ink.without_shadows(drawn, pen), pen))
+    drawn = only(drawn, digit[rows, columns])
+    return place(even_pen(crop(drawn)))
+
+
+def look(picture: ink.Picture) -> tuple[NDArray[np.float32], float, NDArray[np.bool_]]:
+    """Find the direction of the ink in colour space, the pen's width, and the digit on a shrunken picture."""
     whole = ink.shrink(picture, LOOK_SIDE)
     towards_ink = ink.ink_direction(whole)
     seen = whole @ towards_ink
     pen = ink.pen_width(seen)
     seen = ink.full_contrast(ink.without_shadows(seen, pen))
-    digit = strokes.digit_strokes(seen > ink.IS_INK)
-    rows, columns = box(digit, MARGIN)
-
-    cut = picture[_enlarged(rows, whole, picture, axis=0), _enlarged(columns, whole, picture, axis=1)]
-    drawn = to_side(cut.astype(np.float32) @ towards_ink, DRAW_SIDE)
-    pen *= max(picture.shape) / max(whole.shape) * DRAW_SIDE / max(cut.shape)
-    drawn = ink.full_contrast(ink.without_shadows(drawn, pen))
-    drawn = only(drawn, digit[rows, columns])
-    return place(even_pen(crop(drawn)))
+    return towards_ink, pen, strokes.digit_strokes(seen > ink.IS_INK)
 
 
 def box(mask: NDArray[np.bool_], margin: float = 0) -> tuple[slice, slice]:
@@ -54,7 +64,7 @@ def box(mask: NDArray[np.bool_], margin: float = 0) -> tuple[slice, slice]:
     return rows, columns
 
 
-def _enlarged(span: slice, small: ink.Picture, large: ink.Picture, axis: int) -> slice:
+def _enlarged(span: slice, small: NDArray[np.bool_], large: ink.Picture, axis: int) -> slice:
     scale = large.shape[axis] / small.shape[axis]
     return slice(int(span.start * scale), int(np.ceil(span.stop * scale)))
 

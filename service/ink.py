@@ -22,6 +22,7 @@ COLOUR_SIDE = 24  # pixels along the longer side that the colours are found on
 PAPER_SIDE = 64  # and the pen's width
 PAPER_WINDOW = 0.75  # of the longer side: the paper is the median over so wide a window
 SHADOW = 3.0  # widths of the pen: what is wider is no stroke
+BLUR = 0.3  # widths of the pen: the deviation of the Gaussian that is undone
 SMALLEST_CONTRAST = 4.0  # of 255, between paper and ink
 IS_INK = 0.4  # of full contrast
 COLOUR = 3  # channels, and dimensions of an array that has them
@@ -103,6 +104,12 @@ def without_shadows(ink: Ink, pen: float) -> Ink:
     """
     side = 2 * round((SHADOW * pen + 1) / 2) + 1
     return np.asarray(cv2.morphologyEx(ink, cv2.MORPH_TOPHAT, np.ones((side, side), np.uint8)), np.float32)
+
+
+def sharpened(ink: Ink, pen: float) -> Ink:
+    """Undo the blur of an enlargement or a lens, which fills the small holes of an 8: unsharp masking."""
+    blurred = cv2.GaussianBlur(ink, (0, 0), max(BLUR * pen, 0.5))
+    return np.asarray(2 * ink - blurred, np.float32)
 
 
 def full_contrast(ink: Ink) -> Ink:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -30,7 +31,9 @@ from sklearn.datasets import load_digits
 from service import canonical, digits, ink, strokes
 from service.errors import ImageRejected
 from service.images import read_image
-from tests.benchmarks.renderings import FILTERS, RENDERINGS, WHITE, paint, save
+
+from .renderings import RENDERINGS
+from .scene import FILTERS, WHITE, paint, save
 
 Uploads = tuple[list[bytes], NDArray[np.integer]]  # pictures and their labels
 MAX_PIXELS = 50_000_000
@@ -71,7 +74,9 @@ STEPS_OFF: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "colour, polarity": lambda: off(ink, "ink_direction", without_colour),
     "local paper": lambda: off(ink, "_paper", edge_colour),
     "shadows": lambda: off(ink, "without_shadows", lambda ink, _pen: ink - ink.min()),
+    "sharpening": lambda: off(ink, "sharpened", lambda ink, _pen: ink),
     "specks": lambda: off(strokes, "SPECK", 0.0),
+    "sheet on a desk": lambda: off(digits, "find_sheet", lambda _mask: None),
     "frames": lambda: off(strokes, "without_frames", lambda strokes: strokes),
     "lines": lambda: off(strokes, "without_lines", lambda strokes, _shape: strokes),
     "second look": lambda: off(digits, "only", lambda drawn, _digit: drawn),
@@ -183,7 +188,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, default=Path("models/mnist-cnn.onnx"))
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder in torchvision's layout")
+    data = Path(os.environ.get("DIGITSERVE_DATA", "data"))
+    parser.add_argument("--data", type=Path, default=data, help="folder in torchvision's layout")
     parser.add_argument("--split", choices=("train", "test"), default="train")
     parser.add_argument("--wild", type=Path, help="folder of labels.csv and images/")
     parser.add_argument("--images", type=int, default=200, help="of each rendering")

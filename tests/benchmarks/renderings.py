@@ -5,49 +5,19 @@ Each rendering takes canonical pixels, uint8 (28, 28), and a random generator, a
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from PIL import Image
+
+from .scene import WHITE, enlarge, on_canvas, paint, ramp, save, skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    Map = NDArray[np.float32]  # (height, width): 0 is paper, 1 full ink
     Rendering = Callable[[NDArray[np.uint8], np.random.Generator], bytes]
-
-FILTERS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
-WHITE, BLACK = np.ones(3), np.zeros(3)
-
-
-def enlarge(digit: NDArray[np.uint8], rng: np.random.Generator, lowest: int = 4, highest: int = 20) -> Map:
-    """Scale up by a whole factor with a random filter."""
-    factor = int(rng.integers(lowest, highest + 1))
-    how = int(rng.choice(FILTERS))
-    large = cv2.resize(digit.astype(np.float32) / 255, None, fx=factor, fy=factor, interpolation=how)
-    return np.clip(large, 0, 1)
-
-
-def on_canvas(ink: Map, rng: np.random.Generator, spare: float = 1.0) -> Map:
-    """Shift the drawing to a random place of a canvas larger by up to `spare` of its sides."""
-    extra = (rng.random(2) * spare * np.array(ink.shape)).astype(int)
-    top, left = (int(rng.integers(0, room + 1)) for room in extra)
-    return np.pad(ink, ((top, extra[0] - top), (left, extra[1] - left)))
-
-
-def paint(ink: Map, paper: NDArray[np.float64], pen: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mix two colours (0 to 1) by the ink map: (height, width, 3)."""
-    return paper + ink[:, :, np.newaxis] * (pen - paper)
-
-
-def save(colours: NDArray[np.floating], how: str = "PNG", **options: int) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)).save(file, how, **options)
-    return file.getvalue()
 
 
 def scaled(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
@@ -116,7 +86,7 @@ def textured(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
 def shaded(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
     """Light that falls off across the paper by up to two thirds."""
     ink = on_canvas(enlarge(digit, rng), rng)
-    across = _ramp(ink.shape, rng)
+    across = ramp(ink.shape, rng)
     light = 1 - rng.uniform(0.3, 0.65) * across
     return save(paint(ink, 0.9 * WHITE, 0.15 * WHITE) * light[:, :, np.newaxis], "JPEG", quality=80)
 
@@ -124,17 +94,9 @@ def shaded(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
 def shadow_edge(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
     """The edge of a shadow crosses the paper, softly, often through the digit."""
     ink = on_canvas(enlarge(digit, rng), rng)
-    across = _ramp(ink.shape, rng) - rng.uniform(0.25, 0.75)
+    across = ramp(ink.shape, rng) - rng.uniform(0.25, 0.75)
     light = 1 - rng.uniform(0.25, 0.5) / (1 + np.exp(-across * rng.uniform(15, 60)))
     return save(paint(ink, 0.9 * WHITE, 0.15 * WHITE) * light[:, :, np.newaxis], "JPEG", quality=80)
-
-
-def _ramp(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-    """From 0 to 1 across the picture in a random direction."""
-    angle = rng.uniform(0, 2 * np.pi)
-    down, right = np.meshgrid(*(np.linspace(-0.5, 0.5, side) for side in shape), indexing="ij")
-    ramp = np.cos(angle) * right + np.sin(angle) * down
-    return (ramp - ramp.min()) / np.ptp(ramp)
 
 
 def faint(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
@@ -164,26 +126,6 @@ def thin(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
 def thin_28(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
     """A pen one pixel wide in a paint program's 28x28."""
     return save(1 - skeleton(digit > 110).astype(np.float32))
-
-
-def skeleton(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Thin to lines one pixel wide: T. Y. Zhang and C. Y. Suen, Communications of the ACM 27 (1984), 236."""
-    thin = np.pad(mask, 1).astype(np.uint8)
-    while True:
-        before = int(thin.sum())
-        for turn in (0, 1):
-            # The eight neighbours, clockwise from the one above.
-            p = [np.roll(thin, shift, (0, 1)) for shift in
-                 ((1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1))]  # fmt: skip
-            count = sum(p)
-            starts = sum((p[i] == 0) & (p[(i + 1) % 8] == 1) for i in range(8))
-            first, second = ((0, 2, 4), (2, 4, 6)) if turn == 0 else ((0, 2, 6), (0, 4, 6))
-            free = (p[first[0]] * p[first[1]] * p[first[2]] == 0) & (
-                p[second[0]] * p[second[1]] * p[second[2]] == 0
-            )
-            thin[(count >= 2) & (count <= 6) & (starts == 1) & free] = 0
-        if int(thin.sum()) == before:
-            return thin[1:-1, 1:-1].astype(bool)
 
 
 def ruled(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
@@ -248,10 +190,47 @@ def photographed(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
     ink = cv2.GaussianBlur(on_canvas(enlarge(digit, rng, 8, 24), rng, 1.5), (0, 0), rng.uniform(0.5, 3))
     paper = rng.uniform(0.6, 0.95) * (1 - rng.uniform(0, 0.25, 3))
     picture = paint(ink, paper, paper * rng.uniform(0.1, 0.55, 3))
-    light = 1 - rng.uniform(0.1, 0.5) * _ramp(ink.shape, rng)
+    light = 1 - rng.uniform(0.1, 0.5) * ramp(ink.shape, rng)
     texture = cv2.resize(rng.normal(0, 0.02, (32, 32)), ink.shape[::-1], interpolation=cv2.INTER_CUBIC)
     picture = (picture + texture[:, :, np.newaxis]) * light[:, :, np.newaxis]
     return save(picture + rng.normal(0, 0.02, picture.shape), "JPEG", quality=int(rng.integers(40, 90)))
+
+
+def on_desk(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+    """A sheet of paper lies askew on a darker, grained desk."""
+    ink = np.pad(on_canvas(enlarge(digit, rng, 5, 8), rng, 1.0), 20)
+    height, width = ink.shape
+    grain = cv2.resize(rng.normal(0, 0.06, (64, 6)), (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
+    desk = rng.uniform(0.2, 0.6, 3) + grain[:, :, np.newaxis]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-12, 12), rng.uniform(1.0, 1.4))
+    turn[:, 2] += width / 2, height / 2
+    sheet = paint(ink, rng.uniform(0.8, 1.0) * WHITE, rng.uniform(0.0, 0.35, 3))
+    size = (2 * width, 2 * height)
+    covered = cv2.warpAffine(np.ones_like(ink), turn, size, flags=cv2.INTER_AREA)[:, :, np.newaxis]
+    picture = desk * (1 - covered) + cv2.warpAffine(sheet, turn, size) * covered
+    return save(picture + rng.normal(0, 0.01, picture.shape), "JPEG", quality=80)
+
+
+def squared(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+    """Squared paper whose thin lines are half as dark as the pen."""
+    ink = on_canvas(enlarge(digit, rng, 8, 16), rng)
+    colours = paint(ink, 0.95 * WHITE, 0.1 * WHITE)
+    unit, line = max(ink.shape) // int(rng.integers(6, 14)), rng.uniform(0.5, 0.7) * WHITE
+    first = int(rng.integers(0, unit))
+    for offset in range(max(1, unit // 25)):
+        colours[first + offset :: unit] = np.minimum(colours[first + offset :: unit], line)
+        colours[:, first + offset :: unit] = np.minimum(colours[:, first + offset :: unit], line)
+    return save(colours, "JPEG", quality=80)
+
+
+def chalk(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+    """Chalk on a smeared board: light on dark, the stroke itself crumbly."""
+    ink = on_canvas(enlarge(digit, rng, 6, 16), rng)
+    crumbs = cv2.GaussianBlur(rng.random(ink.shape).astype(np.float32), (0, 0), 1.2)
+    ink = ink * np.clip(0.6 + 6 * (crumbs - 0.5), 0.1, 1)
+    smears = cv2.resize(rng.normal(0, 0.05, (6, 12)), ink.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    picture = paint(ink, np.array([0.15, 0.25, 0.2]), 0.85 * WHITE) + smears[:, :, np.newaxis]
+    return save(picture, "JPEG", quality=80)
 
 
 RENDERINGS: tuple[Rendering, ...] = (
@@ -279,4 +258,7 @@ RENDERINGS: tuple[Rendering, ...] = (
     transparent,
     blurred,
     photographed,
+    on_desk,
+    squared,
+    chalk,
 )
