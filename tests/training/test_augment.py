@@ -113,7 +113,17 @@ def test_erasing_spares_the_share_that_it_should(tiny: Recipe) -> None:
     assert float(touched) == pytest.approx(0.25, abs=0.04)
 
 
-@pytest.mark.parametrize("name", ["mnist-mlp", "mnist-cnn", "fashion-mnist-mlp", "fashion-mnist-cnn"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mnist-mlp",
+        "mnist-cnn",
+        "mnist-resnet",
+        "fashion-mnist-mlp",
+        "fashion-mnist-cnn",
+        "fashion-mnist-resnet",
+    ],
+)
 def test_the_served_recipes_augment(name: str, strokes: torch.Tensor) -> None:
     assert not torch.equal(draw(strokes, RECIPES[name]), strokes)
 
