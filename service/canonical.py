@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import gcd
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from service.garments import draw_garment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+CanonicalForm = Literal["digit", "garment"]
 
 SIDE = 28
 SMALLEST_SIDE = 4
@@ -27,7 +29,7 @@ GARMENT_LONGER_SIDE = 26
 GARMENT_CORNER = 2
 
 
-def canonicalise(picture: NDArray[np.uint8], form: Literal["digit", "garment"]) -> NDArray[np.uint8]:
+def canonicalise(picture: NDArray[np.uint8], form: CanonicalForm) -> NDArray[np.uint8]:
     """Bring a picture into canonical form, or return its pixels unchanged where they have it already.
 
     Args:
@@ -42,14 +44,20 @@ def canonicalise(picture: NDArray[np.uint8], form: Literal["digit", "garment"]) 
     """
     if min(picture.shape[:2]) < SMALLEST_SIDE:
         raise EmptyImage("The picture is too small to show anything: send one of at least 28x28 pixels.")
+    if (canonical := _canonical_pixels(picture, form)) is not None:
+        return canonical
     picture = without_repetition(picture)
-    if picture.shape[:2] == (SIDE, SIDE):
-        grey = grey_plane(picture)
-        if grey is not None:
-            refuse_blank(grey)
-            if _IS_CANONICAL[form](grey):
-                return grey
+    if (canonical := _canonical_pixels(picture, form)) is not None:
+        return canonical
     return _DRAW[form](picture)
+
+
+def _canonical_pixels(picture: NDArray[np.uint8], form: CanonicalForm) -> NDArray[np.uint8] | None:
+    """The pixels of a picture that is in canonical form, else None."""
+    if picture.shape[:2] != (SIDE, SIDE):
+        return None
+    grey = grey_plane(picture)
+    return grey if grey is not None and _IS_CANONICAL[form](grey) else None
 
 
 def without_repetition(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -87,9 +95,10 @@ def refuse_blank(grey: NDArray[np.uint8]) -> None:
 
 
 def _is_dataset_digit(grey: NDArray[np.uint8]) -> bool:
-    if grey[0, 0] or grey[0, -1] or grey[-1, 0] or grey[-1, -1] or grey.max() < BRIGHTEST:
+    if _grey_corners(grey) != (0, 0, 0, 0) or grey.max() < BRIGHTEST:
         return False
-    by_row, by_column = grey.sum(axis=1, dtype=np.int64), grey.sum(axis=0, dtype=np.int64)
+    ink = grey.astype(np.float32)  # exact: no sum here needs more than 24 bits
+    by_row, by_column = ink @ _ONES, _ONES @ ink  # (28,) each
     if not DIGIT_LONGER_SIDE[0] <= max(_extent(by_row), _extent(by_column)) <= DIGIT_LONGER_SIDE[1]:
         return False
     low, high = (bound * by_row.sum() for bound in DIGIT_CENTRE)
@@ -97,18 +106,21 @@ def _is_dataset_digit(grey: NDArray[np.uint8]) -> bool:
 
 
 def _is_dataset_garment(grey: NDArray[np.uint8]) -> bool:
-    corners = sorted(int(grey[y, x]) for y in (0, -1) for x in (0, -1))
-    if corners[2] > GARMENT_CORNER or grey.max() < BRIGHTEST:
+    if sorted(_grey_corners(grey))[2] > GARMENT_CORNER or grey.max() < BRIGHTEST:
         return False
-    return max(_extent(grey.max(axis=1)), _extent(grey.max(axis=0))) >= GARMENT_LONGER_SIDE
+    return max(_extent(grey.any(axis=1)), _extent(grey.any(axis=0))) >= GARMENT_LONGER_SIDE
 
 
-def _extent(profile: NDArray[np.integer]) -> int:
+def _grey_corners(grey: NDArray[np.uint8]) -> tuple[int, int, int, int]:
+    return grey.item(0, 0), grey.item(0, -1), grey.item(-1, 0), grey.item(-1, -1)
+
+
+def _extent(profile: NDArray[Any]) -> int:
     """Length from the first to the last entry that is not zero."""
     filled = profile.nonzero()[0]
     return int(filled[-1] - filled[0]) + 1
 
 
-_INDEX = np.arange(SIDE)
+_ONES, _INDEX = np.ones(SIDE, np.float32), np.arange(SIDE, dtype=np.float32)
 _IS_CANONICAL = {"digit": _is_dataset_digit, "garment": _is_dataset_garment}
 _DRAW = {"digit": draw_digit, "garment": draw_garment}
