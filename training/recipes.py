@@ -47,6 +47,14 @@ class Recipe:
     """Standard deviation of a smooth random displacement."""
     stroke: float = 0.0
     """Thicken strokes by up to this share of one pixel on each side, or thin them by up to half as much."""
+    blur: float = 0.0
+    """Blend with a blur of one pixel's standard deviation by up to this share."""
+    tone: float = 0.0
+    """Raise the pixels to a power between exp(-this) and exp(this): other light, other cloth."""
+    grain: float = 0.0
+    """Largest standard deviation of noise on ink or cloth, as a share of its brightness."""
+    residue: float = 0.0
+    """Probability that blobs of ground are left beside the digit or garment."""
     erasing: float = 0.0
     """Probability that a random rectangle is blanked."""
 
@@ -88,6 +96,7 @@ RECIPES: Final = {
             dataset="mnist",
             architecture="mlp",
             widths=(16, 16),
+            initialisation="xavier-uniform",
             standardise=True,
             epochs=5,
             batch_size=64,
@@ -99,6 +108,7 @@ RECIPES: Final = {
             dataset="mnist",
             architecture="mlp",
             widths=(512, 512),
+            initialisation="xavier-uniform",
             standardise=True,
             epochs=5,
             batch_size=64,
@@ -145,6 +155,8 @@ RECIPES: Final = {
             dataset="mnist",
             architecture="rnn",
             widths=(256,),
+            initialisation="xavier-normal",
+            shift_pixels=1.0,
             epochs=12,
             batch_size=128,
             optimiser="adamw",

@@ -45,6 +45,10 @@ def test_every_recipe_builds(name: str) -> None:
     assert build(RECIPES[name]).eval()(torch.rand(2, 28, 28)).shape == (2, 10)
 
 
+def test_the_smallest_mlp_has_the_weights_of_the_course_material() -> None:
+    assert count_weights(build(RECIPES["mnist-mlp-16"])) == 13_002
+
+
 @pytest.mark.parametrize("name", ["mnist-cnn", "fashion-mnist-cnn"])
 def test_the_flagships_stay_small(name: str) -> None:
     network = build(RECIPES[name])

@@ -69,7 +69,7 @@ def test_a_wrong_value_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_command_that_needs_a_name_asks_for_it() -> None:
-    with pytest.raises(UsageError, match="python -m training fit NAME; the recipes: mnist-mlp"):
+    with pytest.raises(UsageError, match="python -m training fit NAME; the recipes: fashion-mnist-softmax, "):
         parse(["fit", "--epochs", "3"])
 
 
@@ -78,8 +78,7 @@ def test_refusals_go_to_standard_error_and_into_the_exit_status(capsys: pytest.C
     captured = capsys.readouterr()
     assert captured.out == ""
     assert (
-        captured.err
-        == "There is no recipe mnist-mpl. The nearest: mnist-mlp, mnist-cnn, fashion-mnist-mlp.\n"
+        captured.err == "There is no recipe mnist-mpl. The nearest: mnist-mlp, mnist-mlp-16, mnist-mlp-sgd.\n"
     )
 
 
