@@ -1,4 +1,4 @@
-"""The command line of the service: serve · predict · models · check; what people call."""
+"""The command line of the service: serve · predict · models · check · key; what people call."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import errno
 import json
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service import __version__, commands
@@ -21,7 +23,9 @@ EXAMPLES = """examples:
   python -m service predict seven.png                               with the model in this folder
   python -m service predict --url http://localhost:3000 *.jpg       by a running service
   curl -s https://example.org/7.png | python -m service predict -   from standard input
+  DIGITSERVE_API_KEY=ds_… python -m service models --url …          where the service asks for a key
   python -m service check --json                                    for programs
+  python -m service key alice >> api-keys                           shows the key, keeps its hash
 """
 
 
@@ -62,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     serve = add_command("serve", help="answer HTTP requests until interrupted")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=3000, help="port to listen on (default: %(default)s)")
+    serve.add_argument("--tls-cert", metavar="FILE", help="certificate chain; with it HTTPS is spoken")
+    serve.add_argument("--tls-key", metavar="FILE", help="the certificate's private key")
     serve.set_defaults(command=_serve)
 
     predict = add_command("predict", help="classify pictures")
@@ -88,18 +94,36 @@ def _parser() -> argparse.ArgumentParser:
     check = add_command("check", help="say what is installed and whether every model can be served")
     check.add_argument("--json", action="store_true", help="one JSON document")
     check.set_defaults(command=_check)
+
+    key = add_command("key", help="make an API key: itself to standard error, the line of its hash to output")
+    key.add_argument("name", help="whose it is, for those who read the file")
+    key.set_defaults(command=_key)
     return parser
 
 
 def _serve(options: argparse.Namespace) -> int:
     """Become BentoML's server."""
     settings = commands.read_settings()
+    tls = _tls_arguments(options.tls_cert, options.tls_key)
     _refuse_taken_port(options.host, options.port)
     if settings.log_format == "text":
-        _greet(f"http://localhost:{options.port}", settings)
+        _greet(f"{'https' if tls else 'http'}://localhost:{options.port}", settings)
     os.environ["BENTOML_DO_NOT_TRACK"] = "true"
-    arguments = ["serve", "service.app:DigitServe", "--host", options.host, "--port", str(options.port)]
+    arguments = ["serve", "service.app:DigitServe", "--host", options.host, "--port", str(options.port), *tls]
     os.execv(sys.executable, [sys.executable, "-m", "bentoml", *arguments])  # noqa: S606 - no shell is the point
+
+
+def _tls_arguments(certificate: str | None, key: str | None) -> list[str]:
+    """BentoML's for HTTPS; it would start without workers where it cannot read them."""
+    if certificate is None and key is None:
+        return []
+    if certificate is None or key is None:
+        raise CommandFailed("HTTPS needs both --tls-cert and --tls-key.")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except OSError as error:  # ssl.SSLError too
+        raise CommandFailed(f"{certificate} and {key} cannot be used for HTTPS: {error}.") from None
+    return ["--ssl-certfile", str(Path(certificate).resolve()), "--ssl-keyfile", str(Path(key).resolve())]
 
 
 def _greet(url: str, settings: Settings) -> None:
@@ -142,6 +166,15 @@ def _check(options: argparse.Namespace) -> int:
     for problem in document["problems"]:
         _complain(problem)
     return 0 if document["ok"] else 1
+
+
+def _key(options: argparse.Namespace) -> int:
+    from service.access import new_key
+
+    key, line = new_key(options.name)
+    print(f"{key}\nThis key is shown once; its hash goes into DIGITSERVE_API_KEYS_FILE.", file=sys.stderr)
+    print(line)
+    return 0
 
 
 def _show(table: str, document: Document, *, as_json: bool) -> None:

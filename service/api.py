@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from service.access import Keys
 from service.answers import Answer, describe
 from service.draining import Drain
 from service.errors import BadRequest, ImageRejected, RouteNotFound
@@ -66,16 +67,19 @@ class PredictQuery(BaseModel):
 class Api:
     """Our routes over the served models."""
 
-    def __init__(self, repository: Repository, reader: ImageReader, drain: Drain, settings: Settings) -> None:
+    def __init__(
+        self, repository: Repository, reader: ImageReader, drain: Drain, keys: Keys, settings: Settings
+    ) -> None:
         self._repository = repository
         self._reader = reader
         self._drain = drain
         self._settings = settings
+        metrics = self.get_metrics if settings.open_metrics else keys.guarded(self.get_metrics)
         self.routes = [
-            self._route("/predict", self.predict, ["POST"]),
-            self._route("/models", self.list_models, ["GET"]),
-            self._route("/models/{name}", self.get_model, ["GET"]),
-            self._route("/metrics", self.get_metrics, ["GET"]),
+            self._route("/predict", keys.guarded(self.predict), ["POST"]),
+            self._route("/models", keys.guarded(self.list_models), ["GET"]),
+            self._route("/models/{name}", keys.guarded(self.get_model), ["GET"]),
+            self._route("/metrics", metrics, ["GET"]),
             self._route("/ui", self.get_page, ["GET"]),
             self._route("/ui/{file}", self.get_page, ["GET"]),
         ]

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import os
 import re
+from collections.abc import Sequence
 
 # Before BentoML is imported, which otherwise reports every start, and every twelve hours, to its makers.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
@@ -22,17 +23,21 @@ import bentoml.images
 from bentoml._internal.configuration.containers import BentoMLContainer  # there is no public way to ask
 from bentoml.exceptions import BentoMLConfigException
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from service import exposition, logs, openapi, protocol_v2, responses, tracing
+from service.access import Keys
 from service.api import Api
 from service.draining import Drain
-from service.errors import ArtifactRejected
+from service.errors import ArtifactRejected, KeysRejected
 from service.protocol_v2 import ProtocolV2
 from service.reading import ImageReader
 from service.repository import Repository, load_all
-from service.responses import answered_route, refusing_route
+from service.responses import EVERY_METHOD, ErrorResponse, answered_route, refusal
 from service.settings import Settings, usable_cores
 
 NAME = "digitserve"
@@ -47,7 +52,7 @@ NOT_BENTOML = re.compile(r"^/(?!$|static_content/)(?P<path>.*)$")
 FOLLOW_INTERVAL_S = 1.0
 
 
-def web_app(repository: Repository, drain: Drain, settings: Settings) -> Starlette:
+def web_app(repository: Repository, drain: Drain, keys: Keys, settings: Settings) -> Starlette:
     """All our routes, and one that refuses the rest."""
     reader = ImageReader(settings.max_pixels)
 
@@ -55,15 +60,34 @@ def web_app(repository: Repository, drain: Drain, settings: Settings) -> Starlet
         return JSONResponse(openapi.document())
 
     docs = answered_route("/docs.json", describe, ["GET"], drain, responses.error_response)
-    ours = [*Api(repository, reader, drain, settings).routes, docs]
-    v2 = ProtocolV2(repository, reader, drain, settings).routes
-    unknown_v2 = refusing_route("/v2/{path:path}", v2, drain, protocol_v2.error_response)
-    unknown = refusing_route("/{path:path}", ours, drain, responses.error_response)
+    ours = [*Api(repository, reader, drain, keys, settings).routes, docs]
+    v2 = ProtocolV2(repository, reader, drain, keys, settings).routes
+
+    def refusing_route(path: str, known: list[Route], error_response: ErrorResponse) -> Route:
+        return answered_route(path, keys.guarded(refusal(known)), EVERY_METHOD, drain, error_response)
+
+    unknown_v2 = refusing_route("/v2/{path:path}", v2, protocol_v2.error_response)
+    unknown = refusing_route("/{path:path}", ours, responses.error_response)
     unknown.path_regex = NOT_BENTOML
     routes = [*ours, *v2, unknown_v2, unknown]
     if settings.tracing:
         tracing.trace_routes(routes)
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, middleware=cross_origin(settings.cors_origins))
+
+
+def cross_origin(origins: Sequence[str]) -> list[Middleware]:
+    """What lets the pages of these origins ask; without any, browsers keep every other page away."""
+    if not origins:
+        return []
+    exposed = ["inference-header-content-length", "retry-after", "server-timing", "x-request-id"]
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=exposed,
+    )
+    return [cors]
 
 
 # For `bentoml build`. Every package has a wheel, in the version of constraints.txt: Debian adds nothing.
@@ -73,6 +97,7 @@ IMAGE = bentoml.images.Image(
 
 SETTINGS = Settings()
 REPOSITORY = Repository(SETTINGS)
+KEYS = Keys(SETTINGS.api_keys_file)
 DRAIN = Drain(drain_s=SETTINGS.drain_ms / 1000, alone=SETTINGS.workers == 1)
 
 
@@ -86,7 +111,7 @@ DRAIN = Drain(drain_s=SETTINGS.drain_ms / 1000, alone=SETTINGS.workers == 1)
     metrics={"enabled": False},
     tracing={"excluded_urls": [".*"]},
 )
-@bentoml.asgi_app(web_app(REPOSITORY, DRAIN, SETTINGS))
+@bentoml.asgi_app(web_app(REPOSITORY, DRAIN, KEYS, SETTINGS))
 class DigitServe:
     """Classifies pictures of handwritten digits and garments."""
 
@@ -96,10 +121,11 @@ class DigitServe:
         """Load everything once before any worker exists, so that a bad start ends with one sentence."""
         logs.configure(SETTINGS.log_level, SETTINGS.log_format)
         try:
+            KEYS.load()
             load_all(SETTINGS)
             if SETTINGS.tracing:
                 tracing.exporter()
-        except (ArtifactRejected, tracing.ExporterUnknown) as error:
+        except (ArtifactRejected, KeysRejected, tracing.ExporterUnknown) as error:
             raise BentoMLConfigException(str(error)) from None
         exposition.make_folder()
         # Each worker shares the cores, and drains, by how many there are.
@@ -111,6 +137,7 @@ class DigitServe:
     @bentoml.on_startup
     async def open(self) -> None:
         self._tracing = tracing.start() if SETTINGS.tracing else None
+        KEYS.load()
         await asyncio.to_thread(REPOSITORY.open)
         self._following = asyncio.create_task(REPOSITORY.follow(FOLLOW_INTERVAL_S))
         DRAIN.install()

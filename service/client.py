@@ -74,11 +74,16 @@ class Client:
     """A client that waits for each answer; use it as a context manager, or close it."""
 
     def __init__(
-        self, url: str = "http://localhost:3000", *, timeout_s: float = 15.0, retries: Retries | None = None
+        self,
+        url: str = "http://localhost:3000",
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 15.0,
+        retries: Retries | None = None,
     ) -> None:
         """`timeout_s` bounds the wait for a connection and for each piece of an answer, not for retries."""
         self._retries = retries or Retries()
-        self._http = httpx.Client(base_url=_with_scheme(url), timeout=timeout_s)
+        self._http = httpx.Client(base_url=_with_scheme(url), headers=_bearing(api_key), timeout=timeout_s)
 
     def predict(
         self,
@@ -139,10 +144,17 @@ class AsyncClient:
     """The same for asyncio, with many calls at once; use it as a context manager, or close it."""
 
     def __init__(
-        self, url: str = "http://localhost:3000", *, timeout_s: float = 15.0, retries: Retries | None = None
+        self,
+        url: str = "http://localhost:3000",
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 15.0,
+        retries: Retries | None = None,
     ) -> None:
         self._retries = retries or Retries()
-        self._http = httpx.AsyncClient(base_url=_with_scheme(url), timeout=timeout_s)
+        self._http = httpx.AsyncClient(
+            base_url=_with_scheme(url), headers=_bearing(api_key), timeout=timeout_s
+        )
 
     async def predict(
         self,
@@ -194,6 +206,10 @@ class AsyncClient:
 
 def _with_scheme(url: str) -> str:
     return url if "://" in url else f"http://{url}"
+
+
+def _bearing(api_key: str | None) -> dict[str, str]:
+    return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
 
 
 def _query(model: str | None, top_k: int, canonical: str) -> dict[str, str | int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -58,6 +59,11 @@ def read_settings() -> Settings:
         raise CommandFailed("; ".join(faults)) from None
 
 
+def api_key() -> str | None:
+    """The key that a service is asked with; no option, as every user of a machine sees those."""
+    return os.environ.get("DIGITSERVE_API_KEY")
+
+
 def predict_here(question: Question, track: Track) -> Document:
     """Classify with the artifact itself, without a server."""
     from service.answers import describe
@@ -86,7 +92,7 @@ def predict_there(url: str, question: Question, track: Track) -> Document:
     from service.client import Client
 
     served: Document = {"model": question.model, "version": None}
-    with closing(Client(url)) as client, ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+    with closing(Client(url, api_key=api_key())) as client, ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
         rows = pool.map(
             lambda file: _row(file, lambda content: _ask(client, content, question, served)), question.files
         )
@@ -143,7 +149,7 @@ def models_here() -> Document:
 def models_there(url: str) -> Document:
     from service.client import Client, ClientError
 
-    with closing(Client(url)) as client:
+    with closing(Client(url, api_key=api_key())) as client:
         try:
             return dataclasses.asdict(client.models())
         except ClientError as error:

@@ -3,6 +3,7 @@
 DigitServeError
 ├── RequestRejected                  the request as a whole is wrong
 │   ├── BadRequest              400
+│   ├── Unauthorized            401
 │   ├── Forbidden               403
 │   ├── ModelNotFound           404
 │   ├── RouteNotFound           404
@@ -24,7 +25,8 @@ DigitServeError
 │   ├── NotReady                503
 │   └── DeadlineExceeded        504
 ├── InferenceFailed             500  the model failed on this image, even alone
-└── ArtifactRejected                 a file under models/ breaks the contract; never reaches a caller
+├── ArtifactRejected                 a file under models/ breaks the contract; never reaches a caller
+└── KeysRejected                     the file of API keys cannot be used; never reaches a caller
 
 A 4xx tells the caller what to change. Only `app.py` turns these into responses.
 """
@@ -53,6 +55,13 @@ class RequestRejected(DigitServeError):
 
 class BadRequest(RequestRejected):
     """Empty body, form without a file, malformed JSON, or a parameter with a bad value."""
+
+
+class Unauthorized(RequestRejected):
+    """No API key, or one that is not known, where keys are asked for."""
+
+    status = 401
+    code = "unauthorized"
 
 
 class Forbidden(RequestRejected):
@@ -189,3 +198,9 @@ class ArtifactRejected(DigitServeError):
         super().__init__(f"{name}: " + " ".join(reasons))
         self.name = name
         self.reasons = reasons
+
+
+class KeysRejected(DigitServeError):
+    """The file of API keys is missing, unreadable, malformed or empty."""
+
+    code = "keys_rejected"

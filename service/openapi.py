@@ -20,6 +20,7 @@ SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 
 WHEN = {
     400: "Malformed: an empty body, a form without a file, bad JSON or base64, a bad parameter.",
+    401: "An API key is needed here, and none came or an unknown one.",
     403: "The settings of this service do not allow it.",
     404: "There is no such model, version or route.",
     413: "Too many bytes, pixels or images.",
@@ -159,6 +160,8 @@ def _errors(schema: str, *statuses: int) -> dict[str, Schema]:
 
 
 def _operation(identity: str, summary: str, content: Schema, errors: Schema, **more: Any) -> Schema:
+    if "401" in errors:
+        more["security"] = [{}, {"bearer": []}, {"header": []}]  # {}: where no keys are asked for
     responses = {"200": {"description": summary, "content": content}, **errors}
     return {"operationId": identity, "summary": summary, "responses": responses, **more}
 
@@ -191,6 +194,10 @@ def _predict_body() -> Schema:
     }
 
 
+SECURITY_SCHEMES: Schema = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 V2_TAG = ["Inference protocol"]
 ANYTHING: Schema = {"type": "object"}
 MODEL_IN_PATH: Schema = {"name": "model", "in": "path", "required": True, "schema": STRING}
@@ -202,7 +209,9 @@ def _v2_get(identity: str, summary: str, *statuses: int) -> Schema:
 
 
 def _v2_control(identity: str, summary: str) -> Schema:
-    operation = _operation(identity, summary, _content(ANYTHING), _errors("V2Error", 403, 404), tags=V2_TAG)
+    operation = _operation(
+        identity, summary, _content(ANYTHING), _errors("V2Error", 401, 403, 404), tags=V2_TAG
+    )
     return {"parameters": [MODEL_IN_PATH], "post": operation}
 
 
@@ -223,7 +232,7 @@ def _v2_paths() -> dict[str, Schema]:
         "infer",
         "Probabilities and typicality of canonical pixels or encoded pictures.",
         _content(ref("V2InferResponse")),
-        _errors("V2Error", 400, 404, 413, 415, 422, 503, 504),
+        _errors("V2Error", 400, 401, 404, 413, 415, 422, 503, 504),
         tags=V2_TAG,
         requestBody={"required": True, "content": _content(ref("V2InferRequest"))},
     )
@@ -231,21 +240,21 @@ def _v2_paths() -> dict[str, Schema]:
         "repositoryIndex",
         "Every artifact, served or not.",
         _content(array(ref("V2IndexEntry"))),
-        _errors("V2Error"),
+        _errors("V2Error", 401),
         tags=V2_TAG,
     )
     return {
-        "/v2": {"get": _v2_get("serverMetadata", "What this server is.")},
+        "/v2": {"get": _v2_get("serverMetadata", "What this server is.", 401)},
         "/v2/health/live": {"get": _v2_get("serverLive", "Whether the server runs.")},
         "/v2/health/ready": {"get": _v2_get("serverReady", "Whether the server answers.", 503)},
-        "/v2/models/stats": {"get": _v2_get("allStatistics", "What every model has done.")},
+        "/v2/models/stats": {"get": _v2_get("allStatistics", "What every model has done.", 401)},
         "/v2/repository/index": {"post": index},
         "/v2/repository/models/{model}/load": _v2_control("load", "Serve an artifact as it is on disk."),
         "/v2/repository/models/{model}/unload": _v2_control("unload", "Stop serving a model."),
-        **_v2_model("", "get", _v2_get("modelMetadata", "The tensors of a model.", 404)),
-        **_v2_model("/ready", "get", _v2_get("modelReady", "Whether a model answers.", 404)),
-        **_v2_model("/config", "get", _v2_get("modelConfig", "The configuration of a model.", 404)),
-        **_v2_model("/stats", "get", _v2_get("modelStatistics", "What a model has done.", 404)),
+        **_v2_model("", "get", _v2_get("modelMetadata", "The tensors of a model.", 401, 404)),
+        **_v2_model("/ready", "get", _v2_get("modelReady", "Whether a model answers.", 401, 404)),
+        **_v2_model("/config", "get", _v2_get("modelConfig", "The configuration of a model.", 401, 404)),
+        **_v2_model("/stats", "get", _v2_get("modelStatistics", "What a model has done.", 401, 404)),
         **_v2_model("/infer", "post", infer),
     }
 
@@ -256,20 +265,24 @@ def _own_paths() -> dict[str, Schema]:
         "predict",
         "One prediction for each picture, in order.",
         _content(ref("Predictions")),
-        _errors("Error", 400, 404, 413, 415, 422, 503, 504),
+        _errors("Error", 400, 401, 404, 413, 415, 422, 503, 504),
         tags=["Predictions"],
         parameters=_predict_parameters(),
         requestBody=_predict_body(),
     )
     models = _operation(
-        "listModels", "What is served.", _content(ref("Models")), _errors("Error"), tags=["Models"]
+        "listModels", "What is served.", _content(ref("Models")), _errors("Error", 401), tags=["Models"]
     )
     model = _operation(
-        "getModel", "One model.", _content(ref("Model")), _errors("Error", 404), tags=["Models"]
+        "getModel", "One model.", _content(ref("Model")), _errors("Error", 401, 404), tags=["Models"]
     )
     page = _operation("page", "The web page.", _content(STRING, "text/html"), _errors("Error"), tags=["Page"])
     series = _operation(
-        "metrics", "Prometheus metrics.", _content(STRING, "text/plain"), _errors("Error"), tags=["Health"]
+        "metrics",
+        "Prometheus metrics.",
+        _content(STRING, "text/plain"),
+        _errors("Error", 401),
+        tags=["Health"],
     )
     return {
         "/predict": {"post": predict},
@@ -299,5 +312,5 @@ def document() -> Schema:
         },
         "servers": [{"url": "."}],
         "paths": {**_own_paths(), **_v2_paths()},
-        "components": {"schemas": SCHEMAS},
+        "components": {"schemas": SCHEMAS, "securitySchemes": SECURITY_SCHEMES},
     }

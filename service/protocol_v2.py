@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service import __version__
+from service.access import Keys
 from service.batching import Images
 from service.draining import Drain
 from service.errors import DigitServeError, Forbidden, ModelNotFound, NotReady, TooManyImages
@@ -40,16 +41,19 @@ EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "mo
 class ProtocolV2:
     """The routes of the protocol over the served models."""
 
-    def __init__(self, repository: Repository, reader: ImageReader, drain: Drain, settings: Settings) -> None:
+    def __init__(
+        self, repository: Repository, reader: ImageReader, drain: Drain, keys: Keys, settings: Settings
+    ) -> None:
         self._repository = repository
         self._reader = reader
         self._drain = drain
+        self._keys = keys
         self._settings = settings
         model = "/v2/models/{model}"
         self.routes = [
             self._route("/v2", self.server_metadata),
-            self._route("/v2/health/live", self.live),
-            self._route("/v2/health/ready", self.ready),
+            self._open_route("/v2/health/live", self.live),
+            self._open_route("/v2/health/ready", self.ready),
             self._route("/v2/models/stats", self.all_statistics),
             self._route("/v2/repository/index", self.repository_index, "POST"),
             self._route("/v2/repository/models/{model}/load", self.load, "POST"),
@@ -65,6 +69,9 @@ class ProtocolV2:
             ]
 
     def _route(self, path: str, handler: Handler, method: str = "GET") -> Route:
+        return self._open_route(path, self._keys.guarded(handler), method)
+
+    def _open_route(self, path: str, handler: Handler, method: str = "GET") -> Route:
         return answered_route(path, handler, [method], self._drain, error_response)
 
     async def server_metadata(self, _: Request) -> Response:

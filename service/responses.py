@@ -15,7 +15,14 @@ from service import logs, metrics
 from service.answers import Answer
 from service.batching import Computed
 from service.draining import Drain
-from service.errors import AllImagesRejected, DigitServeError, MethodNotAllowed, RouteNotFound, Unavailable
+from service.errors import (
+    AllImagesRejected,
+    DigitServeError,
+    MethodNotAllowed,
+    RouteNotFound,
+    Unauthorized,
+    Unavailable,
+)
 
 Handler = Callable[[Request], Awaitable[Response]]
 ErrorResponse = Callable[[DigitServeError, str], Response]
@@ -54,8 +61,8 @@ def answered_route(
     return Route(path, endpoint, methods=methods)
 
 
-def refusing_route(path: str, known: Sequence[Route], drain: Drain, error_response: ErrorResponse) -> Route:
-    """A last route that refuses, by its path or its method, whatever is not one of `known`."""
+def refusal(known: Sequence[Route]) -> Handler:
+    """A handler that refuses, by its path or its method, whatever is not one of `known`."""
 
     async def refuse(request: Request) -> Response:
         path = request.url.path
@@ -65,7 +72,7 @@ def refusing_route(path: str, known: Sequence[Route], drain: Drain, error_respon
             raise MethodNotAllowed(f"{path[:80]} answers {' and '.join(allowed)} only.", allowed)
         raise RouteNotFound(f"There is nothing at {path[:80]}; the API is described at /docs.json.")
 
-    return answered_route(path, refuse, EVERY_METHOD, drain, error_response)
+    return refuse
 
 
 def _request_id(request: Request) -> str:
@@ -99,6 +106,8 @@ def error_headers(error: DigitServeError) -> dict[str, str]:
     """The headers that HTTP asks for beside a status."""
     if isinstance(error, Unavailable):
         return {"retry-after": str(RETRY_AFTER_S)}
+    if isinstance(error, Unauthorized):
+        return {"www-authenticate": 'Bearer realm="digitserve"'}
     if isinstance(error, MethodNotAllowed):
         return {"allow": ", ".join(error.allowed)}
     return {}

@@ -10,7 +10,6 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Device = Literal["auto", "cpu", "cuda"]
-SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
@@ -42,15 +41,25 @@ class Settings(BaseSettings):
     timeout_ms: int = Field(5_000, ge=1, le=9_000, description="deadline of a request, from its last byte")
     drain_ms: int = Field(500, ge=0, le=60_000, description="how long SIGTERM leaves open connections in use")
 
+    api_keys_file: Path | None = Field(
+        None, description="file of the hashes of API keys; without it everybody may ask"
+    )
+    open_metrics: bool = Field(
+        default=True, description="whether `/metrics` answers without a key where keys are asked for"
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="origins whose pages may ask, separated by commas; no other page may"
+    )
+
     log_level: LogLevel = Field("info", description="least severe level that is logged")
     log_format: LogFormat = Field("text", description="`json` logs for programs, one object a line")
     tracing: bool = Field(
         default=False, description="whether OpenTelemetry traces every request; `OTEL_*` says where to"
     )
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "cors_origins", mode="before")
     @classmethod
-    def _split_names(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         return (
             tuple(name.strip() for name in value.split(",") if name.strip())
             if isinstance(value, str)
@@ -63,6 +72,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"max_queue ({self.max_queue}) must hold one request of max_images ({self.max_images})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _closed_metrics_have_a_key(self) -> Settings:
+        if not self.open_metrics and self.api_keys_file is None:
+            raise ValueError("open_metrics=false asks for a key: api_keys_file must name the keys there are")
         return self
 
     def model_names(self) -> list[str]:

@@ -1,5 +1,7 @@
 // The service as this page uses it: its models, its answers, and the curl command that asks the same.
 
+import { apiKey } from "./key.js";
+
 const ROOT = new URL("..", import.meta.url); // this file is <root>/ui/api.js
 const IMAGES_A_REQUEST = 64;
 const BYTES_A_REQUEST = 16 * 2 ** 20;
@@ -24,7 +26,7 @@ export function drawingRequest(query, dataUrl) {
   const url = predictUrl(query);
   const type = "application/json";
   const bodyOf = (image) => JSON.stringify({ images: [image] });
-  const curlOf = (body) => `curl ${quote(url.href)} -H ${quote(`content-type: ${type}`)} -d ${quote(body)}`;
+  const curlOf = (body) => `curl ${quote(url.href)}${curlKey()} -H ${quote(`content-type: ${type}`)} -d ${quote(body)}`;
   const body = bodyOf(dataUrl);
   return {
     url,
@@ -40,7 +42,7 @@ export function filesRequest(query, files) {
   const form = new FormData();
   for (const file of files) form.append("image", file, file.name);
   const fields = files.map((file) => `-F ${quote(`image=@${curlPath(file.name)}`)}`);
-  const curl = `curl ${fields.join(" ")} ${quote(url.href)}`;
+  const curl = `curl ${fields.join(" ")} ${quote(url.href)}${curlKey()}`;
   return { url, init: { method: "POST", body: form }, curl, curlInShort: curl };
 }
 
@@ -65,11 +67,13 @@ export function portions(items, sizeOf) {
   return requests;
 }
 
-async function ask(url, init) {
+async function ask(url, init = {}) {
   const started = performance.now();
+  const key = apiKey();
+  const headers = { ...init.headers, ...(key && { authorization: `Bearer ${key}` }) };
   let response;
   try {
-    response = await fetch(url, init);
+    response = await fetch(url, { ...init, headers });
   } catch {
     const message = "The service gave no answer. Is it still running?";
     throw new Refusal({ code: "unreachable", message }, { mayPass: true });
@@ -98,6 +102,11 @@ function predictUrl({ model, explain }) {
   const url = new URL("predict", ROOT);
   url.search = new URLSearchParams({ model, top_k: 10, pixels: true, ...(explain && { explain: true }) });
   return url;
+}
+
+// The key itself stays out of what people copy, paste and show.
+function curlKey() {
+  return apiKey() ? ' -H "authorization: Bearer $DIGITSERVE_API_KEY"' : "";
 }
 
 // For a POSIX shell.

@@ -6,6 +6,7 @@ import { layOutBars, sentence, showAnswer } from "./answer.js";
 import { drawingRequest, fetchModels, filesRequest, portions, predict, Refusal } from "./api.js";
 import { copyText } from "./copy.js";
 import { Drawing } from "./drawing.js";
+import { apiKey, askForKey } from "./key.js";
 import { preview, Strip } from "./strip.js";
 
 const PAUSE_BETWEEN_QUESTIONS_MS = 40; // while the pen moves
@@ -35,7 +36,8 @@ async function loadModels() {
     offerModels(name);
     chooseModel(name);
   } catch (error) {
-    complain(error);
+    if (error.code !== "unauthorized") complain(error);
+    else askForKey(element("key"), apiKey() ? error.message : "This service asks for an API key.", loadModels);
   }
 }
 

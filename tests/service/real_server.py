@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -20,7 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 class Server:
     """`python -m service serve` in a process of its own."""
 
-    def __init__(self, log: Path, **settings: object) -> None:
+    verify: ssl.SSLContext | bool = True  # how its certificate is checked, where it has one
+
+    def __init__(self, log: Path, *arguments: str, **settings: object) -> None:
         with closing(socket.socket()) as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -29,7 +32,7 @@ class Server:
         variables = {f"DIGITSERVE_{name.upper()}": str(value) for name, value in settings.items()}
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service", "serve", "--port", str(self.port)],
+                [sys.executable, "-m", "service", "serve", "--port", str(self.port), *arguments],
                 cwd=ROOT,
                 env={**os.environ, **variables},
                 stdout=output,
@@ -41,7 +44,7 @@ class Server:
         give_up = time.monotonic() + within_s
         while time.monotonic() < give_up and self.process.poll() is None:
             try:
-                if httpx2.get(f"{self.url}/readyz", timeout=within_s).status_code == 200:
+                if httpx2.get(f"{self.url}/readyz", timeout=within_s, verify=self.verify).status_code == 200:
                     return
             except httpx2.TransportError:
                 time.sleep(0.05)  # nothing listens yet, so there is no event to wait for

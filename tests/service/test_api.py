@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
 
+from service.access import Keys
 from service.app import web_app
 from service.draining import Drain
 from service.repository import Repository
@@ -30,7 +31,7 @@ def client(tiny_models: Path) -> Iterator[TestClient]:
     repository = Repository(config)
     repository.open()
     with TestClient(
-        web_app(repository, Drain(drain_s=0, alone=True), config),
+        web_app(repository, Drain(drain_s=0, alone=True), Keys(None), config),
         raise_server_exceptions=False,
     ) as client:
         yield client

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from real_server import ROOT, Server
-from test_client import picture
+from tiny import picture
 
 MODELS = ["fashion-mnist-cnn", "fashion-mnist-mlp", "mnist-cnn", "mnist-mlp"]
 

@@ -16,10 +16,9 @@ from threading import Event, Thread
 from typing import Any
 
 import httpx2
-import numpy as np
 import pytest
-from PIL import Image
 from real_server import ROOT, Server, StartServer
+from tiny import picture
 
 from service import client as client_module
 from service.client import (
@@ -34,15 +33,6 @@ from service.client import (
 )
 
 Ask = Callable[..., Any]
-
-
-def picture(label: int) -> bytes:
-    """A picture that the tiny network reads as `label`."""
-    pixels = np.full((28, 28), 200, np.uint8)
-    pixels[0, 0] = label
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
-    return out.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from starlette.testclient import TestClient
 from tiny import write_artifact
 
 from service import artifacts, metrics
+from service.access import Keys
 from service.answers import describe
 from service.app import web_app
 from service.artifacts import Classifier
@@ -95,7 +96,7 @@ def client(tiny_models: Path) -> Iterator[TestClient]:
     config = Settings(models_dir=tiny_models, device="cpu")
     repository = Repository(config)
     repository.open()
-    with TestClient(web_app(repository, Drain(drain_s=0, alone=True), config)) as client:
+    with TestClient(web_app(repository, Drain(drain_s=0, alone=True), Keys(None), config)) as client:
         yield client
 
 

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from test_api import picture
 from tiny import write_artifact
 
+from service.access import Keys
 from service.app import web_app
 from service.draining import Drain
 from service.openapi import document
@@ -35,7 +36,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Starlette:
     config = Settings(models_dir=folder)
     repository = Repository(config)
     repository.open()
-    return web_app(repository, Drain(drain_s=0, alone=True), config)
+    return web_app(repository, Drain(drain_s=0, alone=True), Keys(None), config)
 
 
 @pytest.fixture(scope="module")

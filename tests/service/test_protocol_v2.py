@@ -21,6 +21,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 from tiny import expected, golden_images, write_artifact
 
+from service.access import Keys
 from service.app import web_app
 from service.draining import Drain
 from service.errors import RequestRejected
@@ -45,7 +46,7 @@ def client(folder: Path) -> Iterator[TestClient]:
     config = Settings(models_dir=folder, max_request_bytes=1_000_000, model_control=True)
     repository = Repository(config)
     repository.open()
-    with TestClient(web_app(repository, Drain(drain_s=0, alone=True), config)) as client:
+    with TestClient(web_app(repository, Drain(drain_s=0, alone=True), Keys(None), config)) as client:
         yield client
 
 
@@ -103,7 +104,7 @@ def test_health_is_told(client: TestClient) -> None:
 def test_a_draining_server_is_not_ready(folder: Path) -> None:
     config = Settings(models_dir=folder)
     repository, drain = Repository(config), Drain(drain_s=0, alone=True)
-    client = TestClient(web_app(repository, drain, config))
+    client = TestClient(web_app(repository, drain, Keys(None), config))
     refused(client.get("/v2/health/ready"), 503)
     repository.open()
     assert client.get("/v2/health/ready").status_code == 200
@@ -417,7 +418,7 @@ def test_loading_is_refused_unless_it_is_switched_on(folder: Path) -> None:
     config = Settings(models_dir=folder)
     repository = Repository(config)
     repository.open()
-    client = TestClient(web_app(repository, Drain(drain_s=0, alone=True), config))
+    client = TestClient(web_app(repository, Drain(drain_s=0, alone=True), Keys(None), config))
     for action in ("load", "unload"):
         refused(client.post(f"/v2/repository/models/second/{action}"), 403, "MODEL_CONTROL")
 

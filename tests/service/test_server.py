@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import re
 import socket
 import subprocess
@@ -13,22 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import numpy as np
 import psutil
 import pytest
-from PIL import Image
 from real_server import ROOT, Server, StartServer
+from tiny import picture
 
 NEVER = "/predict?canonical=never"
-
-
-def picture(label: int) -> bytes:
-    """A picture that the tiny network reads as `label`."""
-    pixels = np.full((28, 28), 200, np.uint8)
-    pixels[0, 0] = label
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
-    return out.getvalue()
 
 
 def form(body: bytes, count: int = 1) -> list[tuple[str, tuple[str, bytes]]]:

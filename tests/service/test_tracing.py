@@ -32,6 +32,7 @@ from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from service import tracing
+from service.access import Keys
 from service.app import web_app
 from service.draining import Drain
 from service.repository import Repository
@@ -200,7 +201,7 @@ def test_an_error_of_ours_marks_its_span(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_without_the_setting_no_route_is_traced(tiny_models: Path) -> None:
     for tracing_on in (False, True):
         config = Settings(models_dir=tiny_models, tracing=tracing_on)
-        app = web_app(Repository(config), Drain(drain_s=0, alone=True), config)
+        app = web_app(Repository(config), Drain(drain_s=0, alone=True), Keys(None), config)
         traced = [isinstance(route.app, tracing.TracedRoute) for route in app.routes]
         assert traced
         assert set(traced) == {tracing_on}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 METADATA = {
     "contract_version": "1",
@@ -38,6 +40,15 @@ def expected(images: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.nda
     exponentials = np.exp(logits)
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
     return probabilities.astype(np.float32), images[:, 0, 0].astype(np.float32)
+
+
+def picture(label: int) -> bytes:
+    """A picture that the tiny network reads as `label` with `canonical=never`."""
+    pixels = np.full((28, 28), 200, np.uint8)
+    pixels[0, 0] = label
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
 
 
 def golden_images() -> np.ndarray[Any, Any]:
