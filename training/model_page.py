@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from training.artifacts import list_artifacts, read_artifact
-from training.errors import PageIncomplete
 from training.measure import Accuracy
+from training.page_tables import block, read_table, write_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +33,8 @@ def require_tables(folder: Path) -> None:
     """
     page = folder / PAGE
     if page.exists():
-        text = page.read_text()
         for name in ("artifacts", "ledger"):
-            get_table(text, name)
+            read_table(page, name)
 
 
 def record_test_read(recipe: str, shipped: Shipped, folder: Path) -> None:
@@ -43,7 +42,7 @@ def record_test_read(recipe: str, shipped: Shipped, folder: Path) -> None:
     page = folder / PAGE
     if not page.exists():
         page.write_text(
-            "# Artifacts\n\n" + _block("artifacts", "") + "\n\n" + _block("ledger", LEDGER_HEAD) + "\n"
+            "# Artifacts\n\n" + block("artifacts", "") + "\n\n" + block("ledger", LEDGER_HEAD) + "\n"
         )
     accuracy = shipped.test_accuracy
     low, high = accuracy.interval
@@ -51,15 +50,14 @@ def record_test_read(recipe: str, shipped: Shipped, folder: Path) -> None:
         f"| `{recipe}` | `{shipped.version}` | {shipped.created:%Y-%m-%d} "
         f"| {accuracy.correct:,} of {accuracy.images:,} | {accuracy.share:.2%} | {low:.2%} to {high:.2%} |"
     )
-    text = page.read_text()
-    _replace(page, _set_table(text, "ledger", f"{get_table(text, 'ledger')}\n{row}"))
+    write_table(page, "ledger", f"{read_table(page, 'ledger')}\n{row}")
     update_artifacts_table(folder)
 
 
 def update_artifacts_table(folder: Path) -> Path:
     """Write the table of shipped artifacts from their own metadata; return the page."""
     page = folder / PAGE
-    _replace(page, _set_table(page.read_text(), "artifacts", artifacts_table(folder)))
+    write_table(page, "artifacts", artifacts_table(folder))
     return page
 
 
@@ -81,32 +79,3 @@ def artifacts_table(folder: Path) -> str:
             f"| {megabytes:.1f} MB |"
         )
     return "\n".join(rows)
-
-
-def get_table(text: str, name: str) -> str:
-    """Return what stands between the markers of this name."""
-    start, end = _markers(name)
-    if text.count(start) != 1 or text.count(end) != 1:
-        raise PageIncomplete(f"{PAGE} needs one line {start} and one line {end}.")
-    return text.split(start)[1].split(end, maxsplit=1)[0].strip()
-
-
-def _set_table(text: str, name: str, table: str) -> str:
-    get_table(text, name)
-    start, end = _markers(name)
-    return text.split(start, maxsplit=1)[0] + _block(name, table) + text.split(end)[1]
-
-
-def _block(name: str, table: str) -> str:
-    start, end = _markers(name)
-    return f"{start}\n{table}\n{end}"
-
-
-def _markers(name: str) -> tuple[str, str]:
-    return f"<!-- {name}: written by python -m training -->", f"<!-- end of {name} -->"
-
-
-def _replace(page: Path, text: str) -> None:
-    temporary = page.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(page)

@@ -12,7 +12,8 @@ from training.artifacts import MODELS, list_artifacts, read_artifact
 from training.errors import PageIncomplete
 from training.export import Shipped
 from training.measure import Accuracy
-from training.model_page import PAGE, artifacts_table, get_table, record_test_read, update_artifacts_table
+from training.model_page import PAGE, artifacts_table, record_test_read, update_artifacts_table
+from training.page_tables import read_table
 from training.recipes import RECIPES
 from training.ship import Trained, ship
 
@@ -22,13 +23,13 @@ SHIPPED = Shipped(
 
 
 def test_the_page_shows_the_artifacts_as_their_metadata_describes_them() -> None:
-    assert get_table((MODELS / PAGE).read_text(), "artifacts") == artifacts_table(MODELS)
+    assert read_table(MODELS / PAGE, "artifacts") == artifacts_table(MODELS)
 
 
 @pytest.mark.parametrize("name", list_artifacts())
 def test_the_ledger_holds_the_one_test_read_of_every_shipped_artifact(name: str) -> None:
     artifact = read_artifact(name)
-    ledger = get_table((MODELS / PAGE).read_text(), "ledger")
+    ledger = read_table(MODELS / PAGE, "ledger")
     rows = [row for row in ledger.splitlines() if f"| `{artifact.version}` |" in row]
     assert len(rows) == 1
     assert f"| `{name}` |" in rows[0]
@@ -38,7 +39,7 @@ def test_the_ledger_holds_the_one_test_read_of_every_shipped_artifact(name: str)
 def test_a_test_read_is_added_below_the_earlier_ones(tmp_path: Path) -> None:
     record_test_read("tiny", SHIPPED, tmp_path)
     record_test_read("other", SHIPPED, tmp_path)
-    rows = get_table((tmp_path / PAGE).read_text(), "ledger").splitlines()[2:]
+    rows = read_table(tmp_path / PAGE, "ledger").splitlines()[2:]
     assert rows == [
         f"| `{name}` | `0123456789ab` | 2026-02-03 | 9,950 of 10,000 | 99.50% | 99.34% to 99.62% |"
         for name in ("tiny", "other")

@@ -15,7 +15,7 @@ import torch
 from training.__main__ import main
 from training.artifacts import list_artifacts, read_artifact
 from training.data import load_test
-from training.model_page import get_table
+from training.page_tables import read_table
 from training.recipes import RECIPES
 from training.runs import read_json
 
@@ -64,7 +64,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Path:
 
 def test_fit_leaves_an_artifact_a_ledger_entry_and_a_run_folder(whole: Path) -> None:
     artifact = read_artifact("small", whole / "models")
-    ledger = get_table((whole / "models" / "README.md").read_text(), "ledger")
+    ledger = read_table(whole / "models" / "README.md", "ledger")
     assert ledger.count(f"| `small` | `{artifact.version}` |") == 1
     (run,) = (whole / "runs" / "small").iterdir()
     names = {path.name for path in run.iterdir() if not path.name.startswith("events")}
