@@ -26,6 +26,15 @@ def augment(pixels: Tensor, recipe: Recipe) -> Tensor:
         pixels = _change_strokes(pixels, recipe.stroke)
     if _moves(recipe):
         pixels = _warp(pixels, recipe)
+    if recipe.blur:
+        pixels = torch.lerp(pixels, _blurred(pixels), _upto(pixels, recipe.blur, 1, 1))
+    if recipe.tone:
+        pixels = pixels ** _uniform(pixels, recipe.tone, 1, 1).exp()
+    if recipe.grain:
+        pixels = pixels * (1 + torch.randn_like(pixels) * _upto(pixels, recipe.grain, 1, 1))
+        pixels = pixels.clamp(0, 1)
+    if recipe.residue:
+        pixels = _leave_ground(pixels, recipe.residue)
     if recipe.erasing:
         pixels = _erase(pixels, recipe.erasing)
     return pixels
@@ -46,6 +55,11 @@ def _moves(recipe: Recipe) -> bool:
 def _uniform(pixels: Tensor, limit: float, *shape: int) -> Tensor:
     """Draw numbers between -limit and limit."""
     return (torch.rand(len(pixels), *shape, device=pixels.device) * 2 - 1) * limit
+
+
+def _upto(pixels: Tensor, limit: float, *shape: int) -> Tensor:
+    """Draw numbers between 0 and limit."""
+    return torch.rand(len(pixels), *shape, device=pixels.device) * limit
 
 
 def _change_strokes(pixels: Tensor, share: float) -> Tensor:
@@ -97,6 +111,23 @@ def _affine_maps(pixels: Tensor, recipe: Recipe) -> Tensor:
         1,
     )  # [batch, 2, 2]
     return torch.cat((rows, shift[:, :, None]), 2)
+
+
+def _blurred(pixels: Tensor) -> Tensor:
+    """Blur as a Gaussian of one pixel's standard deviation does: by binomial weights, rows then columns."""
+    weights = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=pixels.device) / 16
+    rows = functional.conv2d(pixels[:, None], weights.view(1, 1, 5, 1), padding=(2, 0))
+    return functional.conv2d(rows, weights.view(1, 1, 1, 5), padding=(0, 2))[:, 0]
+
+
+def _leave_ground(pixels: Tensor, probability: float) -> Tensor:
+    """Put smooth blobs beside the subject, all of one brightness, as a careless cut leaves of a floor."""
+    batch, side, _ = pixels.shape
+    coarse = torch.randn(batch, 1, 6, 6, device=pixels.device)
+    hills = functional.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=True)[:, 0]
+    chosen = torch.rand(batch, 1, 1, device=pixels.device) < probability
+    blobs = chosen & (hills > 0.6 + _upto(pixels, 0.8, 1, 1))
+    return torch.maximum(pixels, blobs * _upto(pixels, 1.0, 1, 1))
 
 
 def _erase(pixels: Tensor, probability: float) -> Tensor:

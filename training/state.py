@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -141,7 +141,9 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> dict[st
             f"{path} is not a whole checkpoint ({exc}). Start without --resume."
         ) from exc
     mine = asdict(recipe)
-    different = [name for name in mine if saved_recipe.get(name) != mine[name]]
+    # A field that recipes gained since the checkpoint was written had its default then.
+    theirs = {entry.name: entry.default for entry in fields(recipe)} | saved_recipe
+    different = [name for name in mine if theirs[name] != mine[name]]
     if different:
         raise CheckpointRejected(
             f"{path} was trained with other values of {', '.join(different)}: give the same, or start "

@@ -17,6 +17,10 @@ FIELDS = {
     "scaling": 0.3,
     "elastic_pixels": 1.0,
     "stroke": 1.0,
+    "blur": 1.0,
+    "tone": 0.5,
+    "grain": 0.2,
+    "residue": 1.0,
     "erasing": 1.0,
 }
 
@@ -98,6 +102,44 @@ def test_strokes_grow_thicker_and_thinner_but_never_vanish(tiny: Recipe) -> None
     assert 0.45 < ratio.min() < 0.6
 
 
+def test_a_blur_keeps_the_ink_and_softens_every_edge(tiny: Recipe, strokes: torch.Tensor) -> None:
+    after = draw(strokes, changed(tiny, blur=1.0))
+    assert torch.allclose(after.sum((1, 2)), strokes.sum((1, 2)), rtol=1e-4)
+    assert torch.all(steepness(after) <= steepness(strokes))
+    assert steepness(after).min() < 0.5 * steepness(strokes).min()
+
+
+def test_a_tone_changes_grey_alone_and_keeps_the_order_of_brightness(tiny: Recipe) -> None:
+    ramp = torch.linspace(0, 1, 784).reshape(1, 28, 28).repeat(64, 1, 1)
+    after = draw(ramp, changed(tiny, tone=0.5))
+    assert torch.equal(after[:, [0, -1], [0, -1]], ramp[:, [0, -1], [0, -1]])
+    assert torch.all(after.flatten(1).diff() >= 0)
+    middles = after.flatten(1)[:, 392]
+    assert 0.5**1.65 - 0.01 < middles.min() < 0.35
+    assert 0.65 < middles.max() < 0.5**0.6 + 0.01
+
+
+def test_grain_lies_on_the_ink_alone(tiny: Recipe, strokes: torch.Tensor) -> None:
+    after = draw(strokes, changed(tiny, grain=0.2))
+    assert not after[strokes == 0].any()
+    spread = after[:, strokes[0] > 0].std(dim=1) / 0.8
+    assert 0.1 < spread.max() < 0.2
+    assert spread.min() < 0.05
+
+
+def test_residue_lies_beside_the_ink_and_never_darkens_it(tiny: Recipe, strokes: torch.Tensor) -> None:
+    after = draw(strokes, changed(tiny, residue=1.0))
+    assert torch.all(after >= strokes)
+    covered = (after > strokes).float().mean()
+    assert 0.05 < float(covered) < 0.25
+
+
+def test_residue_spares_the_share_that_it_should(tiny: Recipe) -> None:
+    after = draw(torch.zeros(2_000, 28, 28), changed(tiny, residue=0.25))
+    touched = after.flatten(1).any(dim=1).float().mean()
+    assert float(touched) == pytest.approx(0.25, abs=0.05)
+
+
 def test_erasing_blanks_one_rectangle(tiny: Recipe) -> None:
     after = draw(torch.ones(64, 28, 28), changed(tiny, erasing=1.0))
     for image in after:
@@ -126,6 +168,11 @@ def test_erasing_spares_the_share_that_it_should(tiny: Recipe) -> None:
 )
 def test_the_served_recipes_augment(name: str, strokes: torch.Tensor) -> None:
     assert not torch.equal(draw(strokes, RECIPES[name]), strokes)
+
+
+def steepness(images: torch.Tensor) -> torch.Tensor:
+    """Return the largest step between neighbouring pixels of each image, [batch]."""
+    return images.diff(dim=2).abs().amax((1, 2))
 
 
 def centre(images: torch.Tensor) -> torch.Tensor:

@@ -148,6 +148,20 @@ def test_a_checkpoint_of_other_settings_is_refused_by_their_names(
         fit(build(other), bars, other, checkpoint=checkpoint)
 
 
+def test_a_checkpoint_from_before_a_field_existed_goes_on_at_its_default(
+    tiny: Recipe, bars: Splits, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    fit(build(tiny), bars, tiny, checkpoint=checkpoint)
+    content = torch.load(checkpoint, weights_only=True)
+    del content["recipe"]["residue"], content["recipe"]["blur"]
+    torch.save(content, checkpoint)
+    fit(build(tiny), bars, tiny, checkpoint=checkpoint)
+    other = changed(tiny, residue=0.5)
+    with pytest.raises(CheckpointRejected, match="values of residue:"):
+        fit(build(other), bars, other, checkpoint=checkpoint)
+
+
 def test_a_lost_loss_stops_with_a_sentence_and_keeps_the_last_good_checkpoint(
     tiny: Recipe, bars: Splits, tmp_path: Path
 ) -> None:
