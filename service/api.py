@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from service import metrics
 from service.access import Keys
 from service.answers import Answer, describe
 from service.draining import Drain
@@ -121,6 +122,7 @@ class Api:
         return JSONResponse(_describe_model(self._repository.get(request.path_params["name"])))
 
     async def get_metrics(self, _: Request) -> Response:
+        metrics.GATHERED.count()
         content, media_type = await asyncio.to_thread(exposition)
         return Response(content, headers={"content-type": media_type})
 

@@ -29,7 +29,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service import exposition, logs, openapi, protocol_v2, responses, tracing
+from service import exposition, logs, metrics, openapi, protocol_v2, responses, tracing
 from service.access import Keys
 from service.api import Api
 from service.draining import Drain
@@ -150,6 +150,7 @@ class DigitServe:
     async def close(self) -> None:
         self._following.cancel()
         await REPOSITORY.close()
+        metrics.GATHERED.count()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.shutdown)
 

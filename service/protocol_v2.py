@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service import __version__
+from service import __version__, metrics
 from service.access import Keys
 from service.batching import Images
 from service.draining import Drain
@@ -214,6 +214,7 @@ class ProtocolV2:
 def _statistics(model: ServedModel) -> dict[str, Any]:
     """What Triton's statistics extension tells of a model; durations in nanoseconds."""
     name = model.classifier.name
+    metrics.GATHERED.count()
     totals = model_totals(name)
 
     def duration(seconds: float) -> dict[str, int]:

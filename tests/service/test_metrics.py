@@ -273,6 +273,7 @@ def test_the_queue_is_seen_to_grow_to_shed_and_to_empty(classifier: Classifier) 
             return asyncio.create_task(queue.submit(np.zeros((count, 28, 28), np.uint8), timeout_s=30))
 
         def waiting() -> float:
+            metrics.GATHERED.count()
             return change("digitserve_queued_images", model=classifier.name)
 
         asked = [ask(1)]
