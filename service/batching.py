@@ -4,13 +4,18 @@ Nothing waits for a batch to fill. Whenever the computing thread is free it take
 the largest batch; what arrives meanwhile forms the next one. A lone image is computed at once, a crowd in
 full batches.
 
-    submit --> queue --> (free?) --> one batch --> compute thread --> each caller's rows
+    submit --> queue --> (free?) --> one batch --> here, or in a thread --> each caller's rows
+
+A batch that will be ready within a millisecond is computed on the event loop: handing it to a thread and back
+costs as much, because the two threads then contend for the interpreter. A longer one is computed in a thread,
+so that requests go on being read meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -34,6 +39,8 @@ Images = NDArray[np.uint8]  # (n, 28, 28)
 Outputs = tuple[NDArray[np.float32], ...]  # each (n, ...), row i belongs to image i
 Compute = Callable[[Images], Outputs]
 DropReason = Literal["shed", "expired", "caller_gone", "cancelled", "failed"]
+
+INLINE_S = 0.001
 
 log = logging.getLogger(__name__)
 
@@ -101,10 +108,10 @@ class _Share:
 
 
 class Batcher:
-    """Computes the images of many callers in shared batches, in one thread of its own.
+    """Computes the images of many callers in shared batches, one batch at a time.
 
     Args:
-        compute: maps images (n, 28, 28) to outputs with n rows each; runs in the batcher's thread only.
+        compute: maps images (n, 28, 28) to outputs with n rows each; is never called twice at once.
         max_batch: most images in one call of `compute`.
         max_queue: most images that wait; one more is refused at once with `Overloaded`.
         observer: hears of every batch, and of every submission that is refused or dropped.
@@ -121,6 +128,7 @@ class Batcher:
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
         self._computing_since: float | None = None
+        self._image_s = math.inf  # what an image of the last batch took
 
     @property
     def queued_images(self) -> int:
@@ -194,6 +202,7 @@ class Batcher:
                 if shares := self._take():
                     self._computing_since = time.monotonic()
                     await self._compute_shares(shares)
+                    await asyncio.sleep(0)  # those who are answered, and those who arrive, come first
         finally:
             self._computing_since = None
             self._worker = None
@@ -221,7 +230,10 @@ class Batcher:
         started = time.monotonic()
         batch = np.concatenate([share.images for share in shares]) if len(shares) > 1 else shares[0].images
         try:
-            outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._compute, batch)
+            if len(batch) * self._image_s <= INLINE_S:
+                outputs = self._compute(batch)
+            else:
+                outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._compute, batch)
         except Exception as error:  # noqa: BLE001 - whatever the runtime throws must not stop the queue
             if len(shares) == 1:
                 failure = InferenceFailed("The model failed on this request.")
@@ -234,6 +246,7 @@ class Batcher:
                 await self._compute_shares([share])
             return
         computed_s = time.monotonic() - started
+        self._image_s = computed_s / len(batch)
         oldest = min(share.submission.arrived for share in shares)
         self._observer.batch_computed(outputs, started - oldest, computed_s)
         first = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batching import Batcher, Computed, Images, Outputs
+from service.batching import INLINE_S, Batcher, Computed, Images, Outputs
 from service.errors import CallerGone, DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 
 
@@ -306,5 +307,35 @@ def test_closing_answers_what_waits_and_refuses_what_comes() -> None:
         await closing
         assert answered(await first) == [1]
         assert answered(await second) == [2]
+
+    run(scenario)
+
+
+def test_what_will_be_ready_at_once_is_computed_here_and_what_takes_longer_in_a_thread() -> None:
+    """The first batch tells how long an image takes; a machine too busy for a quick one gets another try."""
+    network = Network()
+    threads: list[threading.Thread] = []
+
+    def compute(images: Images) -> Outputs:
+        threads.append(threading.current_thread())
+        if images[0, 0, 0] == 9:  # slow
+            until = time.monotonic() + 2 * INLINE_S
+            while time.monotonic() < until:
+                pass
+        return network(images)
+
+    async def scenario() -> None:
+        queue = batcher(compute)
+        here = threading.main_thread()
+        for _ in range(50):
+            await queue.submit(images(1), timeout_s=30)
+            if threads[-1] is here:
+                break
+        assert threads[0] is not here, "nothing was known of the model yet"
+        assert threads[-1] is here
+        await queue.submit(images(9), timeout_s=30)
+        await queue.submit(images(1), timeout_s=30)
+        assert threads[-1] is not here, "the last image took too long"
+        await queue.close()
 
     run(scenario)

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -259,12 +260,12 @@ def test_a_model_without_calibration_has_no_share_of_doubt(tmp_path: Path) -> No
 def test_the_queue_is_seen_to_grow_to_shed_and_to_empty(classifier: Classifier) -> None:
     async def scenario() -> None:
         change = Change()
-        release, started = asyncio.Event(), asyncio.Event()
+        release, started = threading.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
 
         def compute(images: Images) -> Outputs:
             loop.call_soon_threadsafe(started.set)
-            asyncio.run_coroutine_threadsafe(release.wait(), loop).result(timeout=30)
+            assert release.wait(timeout=30)
             return classifier.predict(images)
 
         queue = Batcher(compute, max_batch=4, max_queue=6, observer=ModelMetrics(classifier, max_queue=6))
