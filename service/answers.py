@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.artifacts import Card
 from service.batching import Outputs
@@ -18,6 +20,11 @@ def describe(card: Card, outputs: Outputs, top_k: int) -> list[Answer]:
     ranking = np.argsort(-probabilities, axis=1, kind="stable")  # (n, 10), likeliest first
     rows = zip(probabilities.tolist(), ranking.tolist(), typicality.tolist(), strict=True)
     return [_describe_one(card, row, ranks, score, top_k) for row, ranks, score in rows]
+
+
+def in_base64(pixels: NDArray[np.uint8]) -> str:
+    """Pixels row by row, as JSON carries them."""
+    return b64encode(pixels.tobytes()).decode("ascii")
 
 
 def _describe_one(card: Card, row: list[float], ranks: list[int], score: float, top_k: int) -> Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from base64 import b64encode
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
@@ -15,17 +15,18 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from service import metrics
+from service import explain, metrics
 from service.access import Keys
-from service.answers import Answer, describe
+from service.answers import Answer, describe, in_base64
+from service.batching import Computed, Images
 from service.draining import Drain
-from service.errors import BadRequest, ImageRejected, RouteNotFound
+from service.errors import BadRequest, RouteNotFound
 from service.exposition import exposition
 from service.images import CanonicalMode
-from service.reading import ImageReader, readable
+from service.reading import ImageReader, Pictures, images_of, readable, refuse_too_many
 from service.repository import Repository, ServedModel
 from service.requests import caller_left, read_body
-from service.responses import Handler, answered_route, describe_error, error_response, server_timing
+from service.responses import Handler, answered_route, error_response, in_their_places, server_timing
 from service.settings import Settings
 from service.uploads import parse_uploads
 
@@ -54,6 +55,12 @@ class PredictQuery(BaseModel):
     )
     pixels: Annotated[
         bool, Field(description="Whether each prediction shows the 28x28 pixels that the model saw.")
+    ] = False
+    segments: Annotated[
+        bool, Field(description="Whether each digit on a picture is answered, with its box.")
+    ] = False
+    explain: Annotated[
+        bool, Field(description="Whether each prediction has a heat map of where the model looked.")
     ] = False
 
     @classmethod
@@ -92,34 +99,66 @@ class Api:
         """Read, canonicalise, classify; one prediction for each image, in order."""
         query = PredictQuery.of(request)
         model = self._repository.get(query.model or self._repository.default)
-        card = model.classifier.card
+        form = model.classifier.card.canonical_form
+        if query.segments and (form != "digit" or query.canonical == "never"):
+            raise BadRequest("segments=true is for models of digits, and not for canonical=never.")
         body = await read_body(request, self._settings.max_request_bytes)
         started = time.perf_counter()
         uploads = parse_uploads(body, request.headers.get("content-type", ""), self._settings.max_images)
-        images = await self._reader.read(uploads, card.canonical_form, query.canonical)
-        pixels = np.stack(readable(images))  # (n, 28, 28)
+        if query.segments:
+            pictures: Pictures = await self._reader.read_digits(uploads)
+        else:
+            pictures = await self._reader.read(uploads, form, query.canonical)
+        images = np.stack(images_of(readable(pictures)))  # (n, 28, 28)
+        refuse_too_many(len(images), self._most_images(query))
         read_s = time.perf_counter() - started
-        computed = await model.batcher.submit(
-            pixels, timeout_s=self._settings.timeout_ms / 1000, caller_left=partial(caller_left, request)
-        )
-        answers = describe(card, computed.outputs, query.top_k)
-        if query.pixels:
-            for answer, image in zip(answers, pixels, strict=True):
-                answer["pixels"] = b64encode(image.tobytes()).decode("ascii")
-        in_order = iter(answers)
-        predictions = [describe_error(i) if isinstance(i, ImageRejected) else next(in_order) for i in images]
+        answers, computed, explain_s = await self._answer(model, images, query, partial(caller_left, request))
+        timing = server_timing(read_s, computed)
+        if query.explain:
+            timing += f", explain;dur={explain_s * 1000:.2f}"
         return JSONResponse(
-            {"model": model.classifier.name, "version": model.classifier.version, "predictions": predictions},
-            headers={"server-timing": server_timing(read_s, computed)},
+            {
+                "model": model.classifier.name,
+                "version": model.classifier.version,
+                "predictions": in_their_places(pictures, answers),
+            },
+            headers={"server-timing": timing},
         )
+
+    def _most_images(self, query: PredictQuery) -> int:
+        most = self._settings.max_images
+        return min(most, explain.most_images(self._settings.max_queue)) if query.explain else most
+
+    async def _answer(
+        self, model: ServedModel, images: Images, query: PredictQuery, caller_left: Callable[[], bool]
+    ) -> tuple[list[Answer], Computed, float]:
+        """One answer for each of the images (n, 28, 28); also the seconds that explaining them took."""
+        timeout_s = self._settings.timeout_ms / 1000
+        computed = await model.batcher.submit(images, timeout_s=timeout_s, caller_left=caller_left)
+        answers = describe(model.classifier.card, computed.outputs, query.top_k)
+        if query.pixels:
+            for answer, image in zip(answers, images, strict=True):
+                answer["pixels"] = in_base64(image)
+        explain_s = 0.0
+        if query.explain:
+            left_s = timeout_s - computed.waited_s - computed.computed_s
+            heat_maps, explain_s = await explain.heat_maps(
+                model.batcher, images, computed.outputs[0], timeout_s=max(left_s, 0), caller_left=caller_left
+            )
+            for answer, heat_map in zip(answers, heat_maps, strict=True):
+                answer["heat_map"] = in_base64(heat_map)
+        return answers, computed, explain_s
 
     async def list_models(self, _: Request) -> Response:
         repository = self._repository
-        models = [_describe_model(repository.get(name)) for name in repository.names()]
+        models = [self._describe(repository.get(name)) for name in repository.names()]
         return JSONResponse({"default": repository.default, "models": models})
 
     async def get_model(self, request: Request) -> Response:
-        return JSONResponse(_describe_model(self._repository.get(request.path_params["name"])))
+        return JSONResponse(self._describe(self._repository.get(request.path_params["name"])))
+
+    def _describe(self, model: ServedModel) -> Answer:
+        return _describe_model(model, explains=explain.most_images(self._settings.max_queue) > 0)
 
     async def get_metrics(self, _: Request) -> Response:
         metrics.GATHERED.count()
@@ -138,11 +177,12 @@ def _page_files() -> frozenset[str]:
     return frozenset(path.name for path in PAGE.iterdir() if path.suffix in PAGE_KINDS)
 
 
-def _describe_model(model: ServedModel) -> Answer:
+def _describe_model(model: ServedModel, *, explains: bool) -> Answer:
     classifier, card = model.classifier, model.classifier.card
     return {
         "name": classifier.name,
         "version": classifier.version,
         "provider": classifier.provider,
+        "explains": explains,
         **card.model_dump(mode="json", exclude={"contract_version", "recipe", "packages"}),
     }

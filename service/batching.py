@@ -51,8 +51,11 @@ class Observer(Protocol):
     def queued(self, images: int) -> None:
         """So many more images wait, or fewer where the number is negative."""
 
-    def batch_computed(self, outputs: Outputs, waited_s: float, computed_s: float) -> None:
-        """A batch is ready; `waited_s` is how long the oldest of its images waited."""
+    def batch_computed(self, images: int, answers: Outputs, waited_s: float, computed_s: float) -> None:
+        """A batch of so many images is ready, and `answers` are those to images that callers sent.
+
+        `waited_s` is how long the oldest of them waited.
+        """
 
     def dropped(self, reason: DropReason, images: int) -> None:
         """So many images are not computed."""
@@ -76,6 +79,7 @@ class _Submission:
     arrived: float
     answer: asyncio.Future[Computed]
     caller_left: Callable[[], bool]
+    probing: bool
     parts: list[Outputs] = field(default_factory=list)
     taken: int = 0
     batch_images: int = 0
@@ -141,11 +145,17 @@ class Batcher:
         return time.monotonic() - self._computing_since if self._computing_since is not None else 0.0
 
     async def submit(
-        self, images: Images, *, timeout_s: float, caller_left: Callable[[], bool] = lambda: False
+        self,
+        images: Images,
+        *,
+        timeout_s: float,
+        caller_left: Callable[[], bool] = lambda: False,
+        probing: bool = False,
     ) -> Computed:
         """Outputs for `images` (n, 28, 28), row by row.
 
-        `caller_left` is asked when their turn has come; where it is true they are not computed.
+        `caller_left` is asked when their turn has come; where it is true they are not computed. `probing`
+        says that no caller sent them, so that they are no evidence of what callers send.
 
         Raises:
             Overloaded: the queue has no room for them.
@@ -160,7 +170,7 @@ class Batcher:
             self._observer.dropped("shed", len(images))
             raise Overloaded(f"{self._queued_images} images are waiting already; try again in a second.")
         loop = asyncio.get_running_loop()
-        submission = _Submission(images, time.monotonic(), loop.create_future(), caller_left)
+        submission = _Submission(images, time.monotonic(), loop.create_future(), caller_left, probing)
         self._queue.append(submission)
         self._count_queued(len(images))
         if self._worker is None:
@@ -248,10 +258,18 @@ class Batcher:
         computed_s = time.monotonic() - started
         self._image_s = computed_s / len(batch)
         oldest = min(share.submission.arrived for share in shares)
-        self._observer.batch_computed(outputs, started - oldest, computed_s)
+        self._observer.batch_computed(len(batch), _sent(shares, outputs), started - oldest, computed_s)
         first = 0
         for share in shares:
             last = first + len(share.images)
             rows = tuple(output[first:last] for output in outputs)
             share.submission.add(rows, len(batch), computed_s)
             first = last
+
+
+def _sent(shares: list[_Share], outputs: Outputs) -> Outputs:
+    """The rows of images that callers sent."""
+    if not any(share.submission.probing for share in shares):
+        return outputs
+    sent = np.repeat([not share.submission.probing for share in shares], [len(s.images) for s in shares])
+    return tuple(output[sent] for output in outputs)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from service.digits import draw_digit
+from service.digits import draw_digit, draw_digits
 from service.errors import EmptyImage
 from service.garments import draw_garment
+from service.segments import Box, Segment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,15 +42,43 @@ def canonicalise(picture: NDArray[np.uint8], form: CanonicalForm) -> NDArray[np.
 
     Raises:
         EmptyImage: there is nothing on the ground.
+        SeveralDigits: there is more than one digit.
     """
-    if min(picture.shape[:2]) < SMALLEST_SIDE:
-        raise EmptyImage("The picture is too small to show anything: send one of at least 28x28 pixels.")
+    _refuse_tiny(picture)
     if (canonical := _canonical_pixels(picture, form)) is not None:
         return canonical
     picture = without_repetition(picture)
     if (canonical := _canonical_pixels(picture, form)) is not None:
         return canonical
     return _DRAW[form](picture)
+
+
+def separate(picture: NDArray[np.uint8]) -> list[Segment]:
+    """Bring each digit on a picture into canonical form: line by line, from left to right.
+
+    A picture that is in canonical form is one digit. Boxes are in the picture's pixels.
+
+    Raises:
+        EmptyImage: there is nothing on the ground.
+    """
+    _refuse_tiny(picture)
+    smaller = without_repetition(picture)
+    factor = picture.shape[0] // smaller.shape[0]
+    if (canonical := _canonical_pixels(smaller, "digit")) is not None:
+        segments = [Segment(canonical, _box_of_ink(canonical))]
+    else:
+        segments = draw_digits(smaller)
+    return [segment._replace(box=Box(*(factor * side for side in segment.box))) for segment in segments]
+
+
+def _refuse_tiny(picture: NDArray[np.uint8]) -> None:
+    if min(picture.shape[:2]) < SMALLEST_SIDE:
+        raise EmptyImage("The picture is too small to show anything: send one of at least 28x28 pixels.")
+
+
+def _box_of_ink(grey: NDArray[np.uint8]) -> Box:
+    (top, bottom), (left, right) = (grey.max(axis=axis).nonzero()[0][[0, -1]].tolist() for axis in (1, 0))
+    return Box(left, top, right - left + 1, bottom - top + 1)
 
 
 def _canonical_pixels(picture: NDArray[np.uint8], form: CanonicalForm) -> NDArray[np.uint8] | None:
@@ -108,7 +137,7 @@ def _is_dataset_digit(grey: NDArray[np.uint8]) -> bool:
 def _is_dataset_garment(grey: NDArray[np.uint8]) -> bool:
     if sorted(_grey_corners(grey))[2] > GARMENT_CORNER or grey.max() < BRIGHTEST:
         return False
-    return max(_extent(grey.any(axis=1)), _extent(grey.any(axis=0))) >= GARMENT_LONGER_SIDE
+    return max(_extent(grey.max(axis=1)), _extent(grey.max(axis=0))) >= GARMENT_LONGER_SIDE
 
 
 def _grey_corners(grey: NDArray[np.uint8]) -> tuple[int, int, int, int]:

@@ -1,18 +1,21 @@
-"""A picture of a digit becomes MNIST-like pixels: find it, cut it out, even the pen, scale, centre."""
+"""A picture of digits becomes MNIST-like pixels: find each, cut it out, even the pen, scale, centre."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 
 from service import ink, strokes
-from service.errors import EmptyImage
+from service.errors import EmptyImage, SeveralDigits
+from service.segments import Box, Segment, digits_of
 from service.sheet import cut_to_sheet, find_sheet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from service.strokes import Stroke
 
 SIDE, BOX = 28, 20
 LOOK_SIDE = 96  # at least so many pixels of the longer side are looked at to find the digit
@@ -22,36 +25,86 @@ REACH = 2  # pixels of the look that a stroke may be wider than it was seen
 PEN_WIDTH = (2.2, 4.5)  # pixels of 20: nine tenths of MNIST's training images have strokes of 1.9 to 4.5
 
 
+class Look(NamedTuple):
+    """What is seen on a picture that is looked at from afar."""
+
+    shape: tuple[int, int]  # of the shrunken picture
+    towards_ink: NDArray[np.float32]  # (channels,), from paper to ink in colour space
+    pen: float  # its width
+    ink: list[Stroke]  # of the digit or digits
+
+
 def draw_digit(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Draw the digit on a picture as MNIST would: uint8 (28, 28).
+    """Draw the one digit on a picture as MNIST would: uint8 (28, 28).
 
     The whole picture is looked at coarsely, then the digit alone is drawn finely, so the cost hardly depends
     on the picture's size.
+
+    Raises:
+        SeveralDigits: there is more than one.
     """
-    picture = ink.on_ground(picture)
-    towards_ink, pen, digit = look(picture)
-    written = find_sheet(digit)
-    if written is not None and written.any():
-        picture = cut_to_sheet(picture, written)
-        towards_ink, pen, digit = look(picture)
-    rows, columns = box(digit, MARGIN)
-
-    cut = picture[_enlarged(rows, digit, picture, axis=0), _enlarged(columns, digit, picture, axis=1)]
-    drawn = to_side(cut.astype(np.float32) @ towards_ink, DRAW_SIDE)
-    pen *= max(picture.shape) / max(digit.shape) * DRAW_SIDE / max(cut.shape)
-    drawn = ink.full_contrast(ink.sharpened(ink.without_shadows(drawn, pen), pen))
-    drawn = only(drawn, digit[rows, columns])
-    return place(even_pen(crop(drawn)))
+    picture, seen, _ = find(ink.on_ground(picture))
+    count = len(digits_of(seen.ink, seen.shape))
+    if count > 1:
+        raise SeveralDigits(
+            f"The picture shows {count} digits: send one digit a picture, "
+            f"or ask with segments=true to have each of them answered."
+        )
+    pixels, _ = draw(picture, seen, seen.ink)
+    return pixels
 
 
-def look(picture: ink.Picture) -> tuple[NDArray[np.float32], float, NDArray[np.bool_]]:
-    """Find the direction of the ink in colour space, the pen's width, and the digit on a shrunken picture."""
+def draw_digits(picture: NDArray[np.uint8]) -> list[Segment]:
+    """Draw each digit on a picture: line by line, from left to right; boxes are in the picture's pixels."""
+    picture, seen, (left, top) = find(ink.on_ground(picture))
+    segments = []
+    for digit in digits_of(seen.ink, seen.shape):
+        pixels, box = draw(picture, seen, digit)
+        segments.append(Segment(pixels, box._replace(x=box.x + left, y=box.y + top)))
+    return segments
+
+
+def find(picture: ink.Picture) -> tuple[ink.Picture, Look, tuple[int, int]]:
+    """Look at a picture, or at the sheet of paper on it, which is then cut out at this left and top."""
+    seen = look(picture)
+    sheet = find_sheet(strokes.mask_of(seen.ink, seen.shape))
+    if sheet is None or not sheet.any():
+        return picture, seen, (0, 0)
+    picture, corner = cut_to_sheet(picture, sheet)
+    return picture, look(picture), corner
+
+
+def look(picture: ink.Picture) -> Look:
     whole = ink.shrink(picture, LOOK_SIDE)
     towards_ink = ink.ink_direction(whole)
     seen = whole @ towards_ink
     pen = ink.pen_width(seen)
     seen = ink.full_contrast(ink.without_shadows(seen, pen))
-    return towards_ink, pen, strokes.digit_strokes(seen > ink.IS_INK)
+    height, width = seen.shape
+    return Look((height, width), towards_ink, pen, strokes.digit_strokes(seen > ink.IS_INK))
+
+
+def draw(picture: ink.Picture, seen: Look, digit: list[Stroke]) -> tuple[NDArray[np.uint8], Box]:
+    """Draw the digit that has these strokes: uint8 (28, 28), and its box in the picture."""
+    mask = strokes.mask_of(digit, seen.shape)
+    rows, columns = box(mask, MARGIN)
+    top_to_bottom, left_to_right = (
+        _enlarged(span, seen.shape[axis], picture.shape[axis]) for axis, span in enumerate((rows, columns))
+    )
+    cut = picture[top_to_bottom, left_to_right]
+    drawn = to_side(cut.astype(np.float32) @ seen.towards_ink, DRAW_SIDE)
+    pen = seen.pen * max(picture.shape) / max(seen.shape) * DRAW_SIDE / max(cut.shape)
+    drawn = ink.full_contrast(ink.sharpened(ink.without_shadows(drawn, pen), pen))
+    drawn = only(drawn, mask[rows, columns])
+    inner = box(drawn > ink.IS_INK)
+    down, right = (_enlarged(span, drawn.shape[axis], cut.shape[axis]) for axis, span in enumerate(inner))
+    place_in_picture = Box(
+        left_to_right.start + right.start,
+        top_to_bottom.start + down.start,
+        right.stop - right.start,
+        down.stop - down.start,
+    )
+    return place(even_pen(drawn[inner])), place_in_picture
 
 
 def box(mask: NDArray[np.bool_], margin: float = 0) -> tuple[slice, slice]:
@@ -64,9 +117,9 @@ def box(mask: NDArray[np.bool_], margin: float = 0) -> tuple[slice, slice]:
     return rows, columns
 
 
-def _enlarged(span: slice, small: NDArray[np.bool_], large: ink.Picture, axis: int) -> slice:
-    scale = large.shape[axis] / small.shape[axis]
-    return slice(int(span.start * scale), int(np.ceil(span.stop * scale)))
+def _enlarged(span: slice, small_side: int, large_side: int) -> slice:
+    scale = large_side / small_side
+    return slice(int(span.start * scale), min(int(np.ceil(span.stop * scale)), large_side))
 
 
 def to_side(drawn: ink.Ink, longer_side: int) -> ink.Ink:

@@ -19,6 +19,7 @@ DigitServeError
 │   ├── UnsupportedFormat       415
 │   ├── UndecodableImage        422
 │   ├── NotCanonical            422
+│   ├── SeveralDigits           422
 │   └── EmptyImage              422
 ├── Unavailable                      try again later
 │   ├── Overloaded              503
@@ -159,6 +160,12 @@ class NotCanonical(ImageRejected):
     """`canonical=never` was asked for an image that is not 28x28."""
 
     code = "not_canonical"
+
+
+class SeveralDigits(ImageRejected):
+    """More than one digit on a picture that is to be answered with one."""
+
+    code = "several_digits"
 
 
 class EmptyImage(ImageRejected):

@@ -23,7 +23,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from service.canonical import SIDE, CanonicalForm, canonicalise, grey_plane, refuse_blank
+from service.canonical import SIDE, CanonicalForm, canonicalise, grey_plane, refuse_blank, separate
 from service.errors import (
     EmptyUpload,
     ImageRejected,
@@ -32,6 +32,7 @@ from service.errors import (
     UndecodableImage,
     UnsupportedFormat,
 )
+from service.segments import Box, Segment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,6 +76,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_QUARTER_TURNS = {5, 6, 7, 8}
 
 
 def read_image(
@@ -88,10 +90,27 @@ def read_image(
     Raises:
         ImageRejected: in the class that says why, whatever the bytes are.
     """
-    picture = _decode(upload, max_pixels, exact=mode == "never")
+    picture, _ = _decode(upload, max_pixels, exact=mode == "never")
     if mode == "never":
         return _as_it_is(picture)
     return canonicalise(picture, form)
+
+
+def read_digits(upload: bytes | memoryview, max_pixels: int) -> list[Segment]:
+    """Find the digits on one upload: canonical pixels, and boxes in pixels of the upright upload.
+
+    Raises:
+        ImageRejected: in the class that says why, whatever the bytes are.
+    """
+    picture, size = _decode(upload, max_pixels, exact=False)
+    scale = np.divide(size, picture.shape[1::-1])  # (2,): across, down
+    return [segment._replace(box=_enlarged(segment.box, scale)) for segment in separate(picture)]
+
+
+def _enlarged(box: Box, scale: NDArray[np.float64]) -> Box:
+    x, y = np.floor(scale * box[:2]).astype(int).tolist()
+    right, bottom = np.ceil(scale * (box.x + box.width, box.y + box.height)).astype(int).tolist()
+    return Box(x, y, right - x, bottom - y)
 
 
 def is_large(upload: bytes | memoryview) -> bool:
@@ -141,11 +160,13 @@ def _brands(head: bytes) -> set[bytes]:
     return {head[8:12]} | {head[i : i + 4] for i in range(16, end, 4)}
 
 
-def _decode(upload: bytes | memoryview, max_pixels: int, *, exact: bool) -> NDArray[np.uint8]:
+def _decode(
+    upload: bytes | memoryview, max_pixels: int, *, exact: bool
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """Decode the first frame, upright and reduced to the working size unless `exact`.
 
     Returns uint8 of shape (height, width) where the picture is grey, or (height, width, 3 or 4) with colour
-    and, in the fourth channel, opacity.
+    and, in the fourth channel, opacity; and the width and height of the whole picture, upright.
     """
     if not upload:
         raise EmptyUpload("The upload is empty: send the bytes of a picture.")
@@ -189,7 +210,8 @@ def _check_canonical_size(width: int, height: int) -> None:
         raise NotCanonical(f"canonical=never needs 28x28 pixels, and the picture has {width}x{height}.")
 
 
-def _load(file: ImageFile.ImageFile) -> NDArray[np.uint8]:
+def _load(file: ImageFile.ImageFile) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    width, height = file.size
     shorter = min(file.size)
     if shorter >= 2 * WORKING_SIDE:
         # A JPEG is decoded at a half, a quarter or an eighth of its size at a fraction of the cost.
@@ -203,7 +225,7 @@ def _load(file: ImageFile.ImageFile) -> NDArray[np.uint8]:
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
     pixels: NDArray[np.uint8] = np.asarray(image)
-    return pixels
+    return pixels, (height, width) if orientation in _QUARTER_TURNS else (width, height)
 
 
 def _orientation(file: ImageFile.ImageFile) -> Any:

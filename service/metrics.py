@@ -184,12 +184,12 @@ class ModelMetrics:
     def dropped(self, reason: DropReason, images: int) -> None:
         self._dropped[reason].inc(images)
 
-    def batch_computed(self, outputs: Outputs, waited_s: float, computed_s: float) -> None:
-        GATHERED.add(self._count_batches, (outputs, waited_s, computed_s))
+    def batch_computed(self, images: int, answers: Outputs, waited_s: float, computed_s: float) -> None:
+        GATHERED.add(self._count_batches, (images, answers, waited_s, computed_s))
 
-    def _count_batches(self, batches: list[tuple[Outputs, float, float]]) -> None:
-        answers, waited_s, computed_s = zip(*batches, strict=True)
-        self._batch_images.observe_many([len(outputs[0]) for outputs in answers])
+    def _count_batches(self, batches: list[tuple[int, Outputs, float, float]]) -> None:
+        images, answers, waited_s, computed_s = zip(*batches, strict=True)
+        self._batch_images.observe_many(images)
         self._queue_seconds.observe_many(waited_s)
         self._compute_seconds.observe_many(computed_s)
         self._count_answers(answers)

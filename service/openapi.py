@@ -16,6 +16,7 @@ STRING: Schema = {"type": "string"}
 INTEGER: Schema = {"type": "integer"}
 NUMBER: Schema = {"type": "number"}
 BOOLEAN: Schema = {"type": "boolean"}
+PIXELS: Schema = {"type": "integer", "minimum": 0}
 SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 
 WHEN = {
@@ -25,7 +26,7 @@ WHEN = {
     404: "There is no such model, version or route.",
     413: "Too many bytes, pixels or images.",
     415: "The content is no picture format that is read.",
-    422: "The picture cannot be decoded or has nothing on it, or none of several pictures can be read.",
+    422: "The picture cannot be decoded, or has nothing or several digits on it; or all of several have.",
     500: "Something went wrong here; the log has the rest, under the request id.",
     503: "The queue is full, or the service is not ready or stopping.",
     504: "The deadline of the request passed.",
@@ -50,11 +51,16 @@ def nullable(schema: Schema) -> Schema:
 
 ERROR = record({"code": STRING, "message": STRING})
 LABEL = record({"label": STRING, "probability": SHARE})
+BOX: Schema = {
+    **record({"x": PIXELS, "y": PIXELS, "width": PIXELS, "height": PIXELS}),
+    "description": "In pixels of the upright picture.",
+}
 MODEL = record(
     {
         "name": STRING,
         "version": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
         "provider": STRING,
+        "explains": BOOLEAN,
         "dataset": STRING,
         "labels": array(STRING, minItems=10, maxItems=10),
         "canonical_form": {"type": "string", "enum": ["digit", "garment"]},
@@ -87,14 +93,32 @@ SCHEMAS: dict[str, Schema] = {
             "prediction_set": nullable(array(STRING, minItems=1)),
             "in_distribution": nullable(BOOLEAN),
         },
-        {"pixels": {"type": "string", "format": "byte", "description": "28x28 pixels, row by row."}},
+        {
+            "pixels": {"type": "string", "format": "byte", "description": "28x28 pixels, row by row."},
+            "heat_map": {
+                "type": "string",
+                "format": "byte",
+                "description": "28x28 levels, row by row: 255 where the answer would lose most, 0 nothing.",
+            },
+        },
+    ),
+    "Segments": record(
+        {
+            "segments": array(
+                {"allOf": [ref("Prediction"), record({"box": BOX})]},
+                minItems=1,
+                description="The digits on one picture: line by line, from left to right.",
+            )
+        }
     ),
     "ImageError": record({"error": ERROR}),
     "Predictions": record(
         {
             "model": STRING,
             "version": STRING,
-            "predictions": array({"oneOf": [ref("Prediction"), ref("ImageError")]}, minItems=1),
+            "predictions": array(
+                {"oneOf": [ref("Prediction"), ref("Segments"), ref("ImageError")]}, minItems=1
+            ),
         }
     ),
     "Error": record(

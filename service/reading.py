@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 from service import metrics
 from service.batching import Images
-from service.errors import AllImagesRejected, ImageRejected
-from service.images import CanonicalForm, CanonicalMode, is_large, read_image
+from service.canonical import CanonicalForm
+from service.errors import AllImagesRejected, ImageRejected, TooManyImages
+from service.images import CanonicalMode, is_large, read_digits, read_image
+from service.segments import Segment
 from service.uploads import Upload
+
+Pictures = Sequence[Images | list[Segment] | ImageRejected]  # what became of the uploads of a request
+Read = TypeVar("Read")  # what becomes of an upload
 
 # This many small images are decoded between two turns of the event loop; more would hold up everybody else.
 INLINE_IMAGES = 4
@@ -28,31 +35,41 @@ class ImageReader:
         self, uploads: Sequence[Upload], form: CanonicalForm, mode: CanonicalMode
     ) -> list[Images | ImageRejected]:
         """Canonical pixels (28, 28) for each upload, in order, or why there are none."""
+        read = partial(read_image, form=form, mode=mode, max_pixels=self._max_pixels)
+        return await self._read_each(uploads, form, read)
+
+    async def read_digits(self, uploads: Sequence[Upload]) -> list[list[Segment] | ImageRejected]:
+        """The digits on each upload, in order, or why there are none."""
+        return await self._read_each(uploads, "digit", partial(read_digits, max_pixels=self._max_pixels))
+
+    async def _read_each(
+        self, uploads: Sequence[Upload], form: CanonicalForm, read: Callable[[bytes], Read]
+    ) -> list[Read | ImageRejected]:
         started = time.perf_counter()
         if len(uploads) <= INLINE_IMAGES and not any(is_large(u) for u in uploads if isinstance(u, bytes)):
-            images = self._read_all(uploads, form, mode)
+            images = _read_all(uploads, read)
         else:
             loop = asyncio.get_running_loop()
-            images = await loop.run_in_executor(self._threads, self._read_all, uploads, form, mode)
+            images = await loop.run_in_executor(self._threads, _read_all, uploads, read)
         metrics.pictures_decoded(form, time.perf_counter() - started)
         return images
 
-    def _read_all(
-        self, uploads: Sequence[Upload], form: CanonicalForm, mode: CanonicalMode
-    ) -> list[Images | ImageRejected]:
-        return [self._read_one(upload, form, mode) for upload in uploads]
 
-    def _read_one(self, upload: Upload, form: CanonicalForm, mode: CanonicalMode) -> Images | ImageRejected:
-        try:
-            if isinstance(upload, ImageRejected):
-                raise upload
-            return read_image(upload, form, mode, self._max_pixels)
-        except ImageRejected as rejected:
-            metrics.picture_rejected(rejected.code)
-            return rejected
+def _read_all(uploads: Sequence[Upload], read: Callable[[bytes], Read]) -> list[Read | ImageRejected]:
+    return [_read_one(upload, read) for upload in uploads]
 
 
-def readable(images: Sequence[Images | ImageRejected]) -> list[Images]:
+def _read_one(upload: Upload, read: Callable[[bytes], Read]) -> Read | ImageRejected:
+    try:
+        if isinstance(upload, ImageRejected):
+            raise upload
+        return read(upload)
+    except ImageRejected as rejected:
+        metrics.picture_rejected(rejected.code)
+        return rejected
+
+
+def readable(images: Sequence[Read | ImageRejected]) -> list[Read]:
     """The images that could be read, at least one.
 
     Raises:
@@ -63,3 +80,17 @@ def readable(images: Sequence[Images | ImageRejected]) -> list[Images]:
     if len(rejected) == len(images):
         raise rejected[0] if len(rejected) == 1 else AllImagesRejected(rejected)
     return [image for image in images if not isinstance(image, ImageRejected)]
+
+
+def images_of(pictures: Sequence[Images | list[Segment]]) -> list[Images]:
+    """The canonical images (28, 28) of all pictures, where each may hold several digits."""
+    return [
+        image
+        for picture in pictures
+        for image in ([segment.pixels for segment in picture] if isinstance(picture, list) else [picture])
+    ]
+
+
+def refuse_too_many(images: int, most: int) -> None:
+    if images > most:
+        raise TooManyImages(f"There are {images} images to answer; a request like this holds at most {most}.")

@@ -18,11 +18,13 @@ from service.draining import Drain
 from service.errors import (
     AllImagesRejected,
     DigitServeError,
+    ImageRejected,
     MethodNotAllowed,
     RouteNotFound,
     Unauthorized,
     Unavailable,
 )
+from service.reading import Pictures
 
 Handler = Callable[[Request], Awaitable[Response]]
 ErrorResponse = Callable[[DigitServeError, str], Response]
@@ -92,6 +94,21 @@ def server_timing(read_s: float, computed: Computed) -> str:
 def describe_error(error: DigitServeError) -> Answer:
     """What stands in the place of an image's prediction when it has none."""
     return {"error": {"code": error.code, "message": error.message}}
+
+
+def in_their_places(pictures: Pictures, answers: Sequence[Answer]) -> list[Answer]:
+    """For each picture its answer, the answers to the digits on it, or its error; in order."""
+    in_order = iter(answers)
+    entries: list[Answer] = []
+    for picture in pictures:
+        if isinstance(picture, ImageRejected):
+            entries.append(describe_error(picture))
+        elif isinstance(picture, list):
+            digits = [{"box": segment.box._asdict(), **next(in_order)} for segment in picture]
+            entries.append({"segments": digits})
+        else:
+            entries.append(next(in_order))
+    return entries
 
 
 def error_response(error: DigitServeError, request_id: str) -> Response:

@@ -41,10 +41,16 @@ def find_sheet(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     return np.asarray(inner > 0)
 
 
-def cut_to_sheet(picture: NDArray[np.uint8], sheet: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Cut a picture, (height, width, channels), to its sheet, and continue the paper where desk remains."""
+def cut_to_sheet(
+    picture: NDArray[np.uint8], sheet: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Cut a picture, (height, width, channels), to its sheet, and continue the paper where desk remains.
+
+    Returns the cut, and its left and top in the picture.
+    """
     large = cv2.resize(sheet.view(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
     rows, columns = np.flatnonzero(large.any(axis=1)), np.flatnonzero(large.any(axis=0))
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     paper = np.median(picture[large], axis=0).astype(np.uint8)
-    return np.where(large[box][:, :, np.newaxis], picture[box], paper)
+    cut = np.where(large[box][:, :, np.newaxis], picture[box], paper)
+    return cut, (int(columns[0]), int(rows[0]))

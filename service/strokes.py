@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
 SPECK = 0.03  # of the largest stroke's area: what is smaller is dirt
@@ -31,14 +33,17 @@ class Stroke:
     area: int
 
 
-def digit_strokes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keep of a mask, (height, width), the strokes of the digit."""
-    strokes = without_frames(connected(mask))
-    strokes = without_lines(strokes, mask.shape)
-    kept = np.zeros(mask.shape, bool)
+def digit_strokes(mask: NDArray[np.bool_]) -> list[Stroke]:
+    """Find in a mask, (height, width), the strokes of the digit or digits."""
+    return without_lines(without_frames(connected(mask)), mask.shape)
+
+
+def mask_of(strokes: Iterable[Stroke], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Draw strokes where they lie in the picture: (height, width)."""
+    mask = np.zeros(shape, bool)
     for stroke in strokes:
-        kept[stroke.top : stroke.top + stroke.height, stroke.left : stroke.left + stroke.width] |= stroke.mask
-    return kept
+        mask[stroke.top : stroke.top + stroke.height, stroke.left : stroke.left + stroke.width] |= stroke.mask
+    return mask
 
 
 def connected(mask: NDArray[np.bool_]) -> list[Stroke]:

@@ -23,16 +23,18 @@ class Recorder:
     def __init__(self) -> None:
         self.waiting = 0
         self.batches: list[int] = []
+        self.answers: list[int] = []
         self.drops: list[tuple[str, int]] = []
 
     def queued(self, images: int) -> None:
         self.waiting += images
         assert self.waiting >= 0
 
-    def batch_computed(self, outputs: Outputs, waited_s: float, computed_s: float) -> None:
+    def batch_computed(self, images: int, answers: Outputs, waited_s: float, computed_s: float) -> None:
         assert waited_s >= 0
         assert computed_s >= 0
-        self.batches.append(len(outputs[0]))
+        self.batches.append(images)
+        self.answers += answers[0].tolist()
 
     def dropped(self, reason: str, images: int) -> None:
         self.drops.append((reason, images))
@@ -106,6 +108,29 @@ def test_what_arrives_while_a_batch_is_computed_forms_the_next_one() -> None:
         assert network.batches == [[1], [2, 3, 4, 5, 6, 7]]
         assert recorder.batches == [1, 6]
         assert queue.queued_images == 0
+        await queue.close()
+
+    run(scenario)
+
+
+def test_images_that_no_caller_sent_are_computed_but_are_no_answers() -> None:
+    async def scenario() -> None:
+        network, recorder = Network(held=True), Recorder()
+        queue = batcher(network, recorder)
+        first = asyncio.create_task(queue.submit(images(1), timeout_s=30))
+        await network.until_started()
+        probes = asyncio.create_task(queue.submit(images(2, 3), timeout_s=30, probing=True))
+        last = asyncio.create_task(queue.submit(images(4), timeout_s=30))
+        await turns()
+        assert queue.queued_images == 3
+        network.released.set()
+        assert [answered(outputs) for outputs in await asyncio.gather(first, probes, last)] == [
+            [1],
+            [2, 3],
+            [4],
+        ]
+        assert recorder.batches == [1, 3]
+        assert recorder.answers == [1, 4]
         await queue.close()
 
     run(scenario)

@@ -207,7 +207,7 @@ def test_what_is_counted_of_the_answers_is_what_the_callers_are_told(
     async def count() -> None:
         observer = ModelMetrics(classifier, max_queue=8)
         for batch in batches:
-            observer.batch_computed(batch, 0.001, 0.002)
+            observer.batch_computed(len(batch[0]), batch, 0.001, 0.002)
         for _ in range(3):
             await asyncio.sleep(0)
 
@@ -247,7 +247,8 @@ def test_a_model_without_calibration_has_no_share_of_doubt(tmp_path: Path) -> No
     plain = artifacts.load(tmp_path / "uncalibrated.onnx", device="cpu", threads=1)
 
     async def count() -> None:
-        ModelMetrics(plain, max_queue=8).batch_computed(plain.predict(np.zeros((2, 28, 28), np.uint8)), 0, 0)
+        answers = plain.predict(np.zeros((2, 28, 28), np.uint8))
+        ModelMetrics(plain, max_queue=8).batch_computed(2, answers, 0, 0)
         for _ in range(3):
             await asyncio.sleep(0)
 
@@ -308,7 +309,7 @@ async def work():
     observer = metrics.ModelMetrics(model, max_queue=100)
     observer.queued(5)
     observer.dropped("expired", 2)
-    observer.batch_computed(model.predict(np.zeros((3, 28, 28), np.uint8)), 0.01, 0.02)
+    observer.batch_computed(3, model.predict(np.zeros((3, 28, 28), np.uint8)), 0.01, 0.02)
     for _ in range(3):
         await asyncio.sleep(0)
 
