@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from rich.table import Table
 
+from training import distributed
 from training.architectures import build, count_macs, count_weights
 from training.artifacts import list_artifacts, read_artifact
 from training.data import load_test
@@ -25,7 +26,7 @@ from training.progress import watch
 from training.recipes import RECIPES
 from training.runs import new_run, resumed_run
 from training.search.run import run_search
-from training.ship import choose_device, ship, train
+from training.ship import choose_device, help_train, ship, train
 from training.studies.run import list_studies, run_study
 
 if TYPE_CHECKING:
@@ -54,13 +55,22 @@ def run(options: Options, console: Console) -> None:
 
 
 def fit_recipe(options: FitOptions, console: Console) -> None:
-    """Train a recipe in a run folder of its own, and ship it."""
+    """Train a recipe in a run folder of its own, and ship it: alone, or with the processes of torchrun."""
     if options.threads:
         torch.set_num_threads(options.threads)
-    device, recipe = choose_device(options.device), options.recipe
+    with distributed.joined(choose_device(options.device)) as device:
+        if distributed.rank() == 0:
+            _lead_fit(options, device, console)
+        else:
+            help_train(options.recipe, device, options.data)
+
+
+def _lead_fit(options: FitOptions, device: torch.device, console: Console) -> None:
+    recipe, processes = options.recipe, distributed.processes()
     held = resumed_run(recipe.name, options.runs) if options.resume else new_run(recipe, options.runs)
     with held as folder:
-        _say(console, f"{recipe.name} on {device}, in {folder}")
+        together = f", {processes} processes" if processes > 1 else ""
+        _say(console, f"{recipe.name} on {device}{together}, in {folder}")
         with watch(console, recipe.epochs) as watcher:
             trained = train(recipe, folder, device, options.data, [watcher])
         if not options.ship:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from training import distributed
 from training.augment import augment
 from training.errors import Interrupted, TrainingDiverged
 from training.interrupts import deferred_signals
@@ -58,14 +59,19 @@ def fit(
     step: each draws from its own seed, made of the recipe's seed and the step's number, so that a training
     that was interrupted and resumed gives exactly the weights of one that was not.
 
+    Where several processes train together, all of them call this, each with all of the data; the batch is
+    divided among them, so that a recipe means the same whatever their number. The first one validates, and
+    it alone is given a checkpoint and observers.
+
     Raises:
         TrainingDiverged: the loss is not finite. The checkpoint keeps the last good epoch.
         Interrupted: SIGINT or SIGTERM came; the step under way was finished and the checkpoint written.
         CheckpointRejected: `checkpoint` is damaged or another recipe's.
     """
     state = start(network, recipe)
-    if checkpoint is not None and checkpoint.exists():
-        state.restore(load_checkpoint(checkpoint, recipe, data.training.images.device))
+    saved = load_checkpoint(checkpoint, recipe) if checkpoint is not None and checkpoint.exists() else None
+    if (saved := distributed.from_leader(saved)) is not None:
+        state.restore(saved)
     for observer in observers:
         observer.on_start(state.step, recipe.epochs * steps_per_epoch(recipe, len(data.training)))
     with deferred_signals() as stop_requested:
@@ -74,7 +80,7 @@ def fit(
                 _close_epoch(state, data, recipe, observers)
             if checkpoint is not None:
                 save_checkpoint(checkpoint, recipe, state)
-            if stop_requested():
+            if distributed.anyone(stop_requested()):
                 raise Interrupted(f"stopped after step {state.step}")
     if state.best_weights is not None:
         state.chosen.load_state_dict(state.best_weights)
@@ -109,7 +115,10 @@ def _train_epoch(
     observers: Sequence[Observer],
     stop_requested: Callable[[], bool],
 ) -> bool:
-    """Take the steps that the epoch under way still lacks; return whether it was finished."""
+    """Take the steps that the epoch under way still lacks; return whether it was finished.
+
+    Losses and counts are this process's until the end, where they become those of the whole batches.
+    """
     steps = steps_per_epoch(recipe, len(training))
     epoch, first = divmod(state.step, steps)
     device = training.images.device
@@ -117,16 +126,15 @@ def _train_epoch(
         state.losses, state.correct = torch.zeros(steps, device=device), torch.zeros((), device=device)
         state.seconds = 0.0
     order = _order(recipe, epoch, len(training)).to(device)
+    seeds = _seeds(recipe.seed, epoch, 1 + distributed.rank(), count=steps)
     began = reported = time.monotonic()
     before = state.seconds
     state.network.train()
     for index in range(first, steps):
-        places = order[index * recipe.batch_size : (index + 1) * recipe.batch_size]
-        rate = learning_rate_at(recipe, state.step / (steps * recipe.epochs))
-        for group in state.optimiser.param_groups:
-            group["lr"] = rate
-        _seed(recipe.seed, state.step, device)
-        loss, correct = _take_step(state, training.images[places], training.labels[places], recipe)
+        _set_rate(state, learning_rate_at(recipe, state.step / (steps * recipe.epochs)))
+        _seed(seeds[index], device)
+        batch = order[index * recipe.batch_size : (index + 1) * recipe.batch_size]
+        loss, correct = _take_step(state, training, batch, recipe)
         state.losses[index] = loss
         state.correct += correct
         state.step += 1
@@ -135,24 +143,39 @@ def _train_epoch(
         if now - reported > REPORT_SECONDS or index == steps - 1:
             reported = now
             _report(state, min((index + 1) * recipe.batch_size, len(training)), recipe, observers)
-        if stop_requested() and index < steps - 1:
-            return False
-    return True
+        if distributed.anyone(stop_requested()):
+            break
+    distributed.average_(state.losses)
+    distributed.average_(state.correct)
+    return state.step % steps == 0
 
 
-def _take_step(state: State, images: Tensor, labels: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Move the weights once; return the batch's loss and how many images were right, both on the device."""
+def _set_rate(state: State, rate: float) -> None:
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _take_step(state: State, training: Split, batch: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """Move the weights once; return the batch's loss and how many images were right, both on the device.
+
+    Each process computes on its share of the batch and counts it as often as there are processes: the mean
+    over them, which is what becomes of the gradients, is then that of the batch, even if shares differ.
+    """
+    places, times = distributed.share(batch), distributed.processes()
+    # index_select copies bytes ten times as fast as images[places]
+    images, labels = training.images.index_select(0, places), training.labels.index_select(0, places)
     pixels = augment(images.float().div_(255), recipe)
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        logits = state.network(pixels)
+        logits = state.model(pixels)
     logits = logits.float()
-    loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    losses = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
+    loss = losses * (times / len(batch))
     total = loss + recipe.l1 * _absolute_sum(state.network) if recipe.l1 else loss
     state.optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(total)
     state.optimiser.step()
     state.update_average(recipe.weight_averaging)
-    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+    return loss.detach(), (logits.detach().argmax(1) == labels).sum() * times
 
 
 def _absolute_sum(network: nn.Module) -> Tensor:
@@ -173,8 +196,11 @@ def _report(state: State, seen: int, recipe: Recipe, observers: Sequence[Observe
 
 
 def _close_epoch(state: State, data: Splits, recipe: Recipe, observers: Sequence[Observer]) -> None:
-    """Validate, and write the epoch down."""
-    loss, accuracy = evaluate(state.chosen, data.validation) if len(data.validation) else (None, None)
+    """Let the leading process validate, and write the epoch down."""
+    validates = len(data.validation) > 0 and distributed.rank() == 0
+    loss, accuracy = distributed.from_leader(
+        evaluate(state.chosen, data.validation) if validates else (None, None)
+    )
     result = EpochResult(
         epoch=len(state.history) + 1,
         seconds=state.seconds,
@@ -216,18 +242,19 @@ def predict_logits(network: nn.Module, images: Tensor) -> Tensor:
 def _order(recipe: Recipe, epoch: int, images: int) -> Tensor:
     if not recipe.shuffle:
         return torch.arange(images)
-    generator = torch.Generator().manual_seed(_mix(recipe.seed, epoch, 1))
+    generator = torch.Generator().manual_seed(_seeds(recipe.seed, epoch, 0, count=1)[0])
     return torch.randperm(images, generator=generator)
 
 
-def _seed(seed: int, step: int, device: torch.device) -> None:
+def _seed(seed: int, device: torch.device) -> None:
     """Seed the device's generator alone: torch.manual_seed looks for every backend, 0.25 ms a step."""
     if device.type == "cuda":
-        torch.cuda.manual_seed(_mix(seed, step, 0))
+        torch.cuda.manual_seed(seed)
     else:
-        torch.default_generator.manual_seed(_mix(seed, step, 0))
+        torch.default_generator.manual_seed(seed)
 
 
-def _mix(*numbers: int) -> int:
-    """Return 32 well-mixed bits: PyTorch's CPU generator looks at no more of its seed."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+def _seeds(*numbers: int, count: int) -> list[int]:
+    """Return well-mixed seeds of 32 bits: PyTorch's CPU generator looks at no more of its seed."""
+    seeds: list[int] = np.random.SeedSequence(numbers).generate_state(count).tolist()
+    return seeds

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
+from training import distributed
 from training.architectures import build
 from training.calibrate import CONFORMAL_LEVELS, Calibration, calibrate
 from training.data import SOURCES, load_test, load_training
-from training.errors import DeviceUnavailable
+from training.errors import DeviceUnavailable, Interrupted
 from training.export import Candidate, Shipped, export
 from training.fit import Observer, fit, predict_logits
 from training.measure import confusion_matrix
@@ -54,7 +56,7 @@ def train(
     recipe: Recipe, run: Path, device: torch.device, data: Path | None, observers: list[Observer]
 ) -> Trained:
     """Train, or go on training, in the run folder; leave figures and plots there, and the test set alone."""
-    splits = load_training(recipe.dataset, recipe.validation_images, data).to(device)
+    splits = _load(recipe, data, device)
     with EventWriter(run) as events:
         network, history = fit(
             build(recipe).to(device),
@@ -67,6 +69,18 @@ def train(
     calibration = _judge(recipe, network, splits, run)
     write_metrics(run, history, {"calibration": asdict(calibration) if calibration else None})
     return Trained(network, history, calibration)
+
+
+def help_train(recipe: Recipe, device: torch.device, data: Path | None) -> None:
+    """Take a share of the training that another process leads; that one tells of an interruption."""
+    splits = _load(recipe, data, device)
+    with contextlib.suppress(Interrupted):
+        fit(build(recipe).to(device), splits, recipe)
+
+
+def _load(recipe: Recipe, data: Path | None, device: torch.device) -> Splits:
+    with distributed.one_before_the_others():
+        return load_training(recipe.dataset, recipe.validation_images, data).to(device)
 
 
 def _judge(recipe: Recipe, network: nn.Module, splits: Splits, run: Path) -> Calibration | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from training import distributed
 from training.errors import CheckpointRejected
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class State:
     """All that training changes. Saved and loaded, it goes on as if it had never stopped."""
 
     network: nn.Module
+    model: nn.Module  # the network as it is trained: wrapped where several processes share the work
     optimiser: torch.optim.Optimizer
     average: nn.Module | None  # holds moving averages of all weights and normalisation figures
     step: int = 0
@@ -88,7 +90,8 @@ class State:
             self.average.load_state_dict(saved["average"])
         self.step = saved["step"]
         self.history = [EpochResult(**result) for result in saved["history"]]
-        self.losses, self.correct = saved["losses"], saved["correct"]
+        device = next(self.network.parameters()).device
+        self.losses, self.correct = saved["losses"].to(device), saved["correct"].to(device)
         self.seconds = saved["seconds"]
         self.best_epoch, self.best_weights = saved["best_epoch"], saved["best_weights"]
 
@@ -96,7 +99,7 @@ class State:
 def start(network: nn.Module, recipe: Recipe) -> State:
     """Return the state before the first step."""
     average = copy.deepcopy(network) if recipe.weight_averaging else None
-    return State(network, _optimiser(network, recipe), average)
+    return State(network, distributed.parallel(network), _optimiser(network, recipe), average)
 
 
 def _floats(network: nn.Module) -> list[Tensor]:
@@ -127,14 +130,14 @@ def save_checkpoint(path: Path, recipe: Recipe, state: State) -> None:
     temporary.replace(path)
 
 
-def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> dict[str, Any]:
-    """Return what `save_checkpoint` wrote of the state.
+def load_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
+    """Return what `save_checkpoint` wrote of the state, on the CPU.
 
     Raises:
         CheckpointRejected: the file is damaged, or was written for a recipe with other fields.
     """
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
         saved_recipe, state = content["recipe"], content["state"]
     except Exception as exc:
         raise CheckpointRejected(
