@@ -1,4 +1,4 @@
-"""The command line of training: fit, evaluate, search, study, list, report."""
+"""The command line of training: fit, evaluate, search, study, reproduce, list, report."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ python -m training fit NAME [--resume] [--no-ship] [--device auto|cpu|cuda] [--F
 python -m training evaluate NAME [--predictions FILE]
 python -m training search NAME --grid FIELD=v1,v2 ... | --random FIELD=low..high ... [--trials N]
 python -m training study NAME | --list
+python -m training reproduce [NAME ...]
 python -m training list
 python -m training report
 

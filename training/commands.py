@@ -8,6 +8,7 @@ import torch
 from rich.table import Table
 
 from training import distributed
+from training.accuracies import find_accuracy
 from training.architectures import build, count_macs, count_weights
 from training.artifacts import list_artifacts, read_artifact
 from training.data import load_test
@@ -18,20 +19,20 @@ from training.options import (
     FitOptions,
     ListOptions,
     Options,
+    ReproduceOptions,
     SearchOptions,
     StudyListOptions,
     StudyOptions,
 )
 from training.progress import watch
 from training.recipes import RECIPES
+from training.reproduce.run import run_reproduce
 from training.runs import new_run, resumed_run
 from training.search.run import run_search
 from training.ship import choose_device, help_train, ship, train
 from training.studies.run import list_studies, run_study
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
 
@@ -47,8 +48,10 @@ def run(options: Options, console: Console) -> None:
         run_study(options, console)
     elif isinstance(options, StudyListOptions):
         list_studies(console)
+    elif isinstance(options, ReproduceOptions):
+        run_reproduce(options, console)
     elif isinstance(options, ListOptions):
-        list_recipes(options.models, console)
+        list_recipes(options, console)
     else:
         page = update_artifacts_table(options.models)
         _say(console, f"{page} tells of {', '.join(list_artifacts(options.models))}")
@@ -92,19 +95,19 @@ def evaluate_artifact(options: EvaluateOptions, console: Console) -> None:
     _print_measurement(console, f"{options.name} {artifact.version}", measured)
 
 
-def list_recipes(models: Path, console: Console) -> None:
-    """Print every recipe with its size and cost, and its artifact's accuracy where there is one."""
+def list_recipes(options: ListOptions, console: Console) -> None:
+    """Print every recipe with its size and cost, and what its artifact or newest run came to."""
     table = Table("recipe", "dataset", "network")
-    for heading in ("weights", "multiply-adds", "test accuracy"):
+    for heading in ("weights", "multiply-adds", "accuracy"):
         table.add_column(heading, justify="right")
-    shipped = list_artifacts(models)
+    table.add_column("measured on")
     for name, recipe in RECIPES.items():
         network = build(recipe)
-        accuracy = f"{read_artifact(name, models).number('test_accuracy'):.2%}" if name in shipped else "-"
         shape = " ".join((recipe.architecture, "-".join(map(str, recipe.widths))))
-        table.add_row(
-            name, recipe.dataset, shape, f"{count_weights(network):,}", f"{count_macs(network):,}", accuracy
-        )
+        figures = (f"{count_weights(network):,}", f"{count_macs(network):,}")
+        known = find_accuracy(recipe, options.models, options.runs)
+        accuracy = (f"{known.share:.2%}", known.source) if known else ("-", "")
+        table.add_row(name, recipe.dataset, shape, *figures, *accuracy)
     console.print(table)
 
 

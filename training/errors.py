@@ -10,7 +10,8 @@ TrainingError
 ├── Interrupted          somebody asked to stop; the checkpoint is written
 ├── ExportRefused        ONNX Runtime does not answer as PyTorch does
 ├── ArtifactMissing      there is no artifact of that name
-└── PageIncomplete       models/README.md lacks the markers of a table
+├── NotReproduced        a figure differs from the one that the course material prints
+└── PageIncomplete       a page lacks the markers of a table
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ class ExportRefused(TrainingError):
 
 
 class ArtifactMissing(TrainingError):
+    pass
+
+
+class NotReproduced(TrainingError):
     pass
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias, TypeVar
@@ -11,12 +12,14 @@ import tyro
 
 from training.errors import UsageError
 from training.recipes import RECIPES, Recipe
+from training.reproduce.material import ROWS
 from training.studies.catalogue import STUDIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+COMMANDS: Final = ("fit", "evaluate", "search", "study", "reproduce", "list", "report")
 
 
 @dataclass(frozen=True)
@@ -112,16 +115,34 @@ class StudyOptions:
 
 
 @dataclass(frozen=True)
+class ReproduceOptions:
+    """Put our figures beside those that the course material prints; trains for minutes."""
+
+    names: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
+    """Of the rows; none for all."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes CUDA where there is one."""
+    threads: int = 0
+    """Of PyTorch on the CPU; 0 leaves it the choice."""
+    data: Path | None = None
+    """Folder that holds MNIST/raw and FashionMNIST/raw; else DIGITSERVE_DATA, else ./data."""
+    page: Path = ROOT / "training" / "reproduced.md"
+    """The tables go in here, between their markers."""
+
+
+@dataclass(frozen=True)
 class StudyListOptions:
     """Show every study with its question and default size."""
 
 
 @dataclass(frozen=True)
 class ListOptions:
-    """Show every recipe, with its artifact's accuracy where there is one."""
+    """Show every recipe, with the accuracy of its artifact or newest run where there is one."""
 
     models: Path = ROOT / "models"
     """Folder of the artifacts."""
+    runs: Path = ROOT / "runs"
+    """Folder of the runs, which speak for recipes without an artifact."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +159,7 @@ Options: TypeAlias = (
     | SearchOptions
     | StudyOptions
     | StudyListOptions
+    | ReproduceOptions
     | ListOptions
     | ReportOptions
 )
@@ -151,13 +173,13 @@ def parse(words: list[str]) -> Options:
         UsageError: an unknown command, recipe or flag, with the nearest ones that exist.
     """
     command, *rest = words
-    require_known("command", command, ["fit", "evaluate", "search", "study", "list", "report"])
-    if command == "list":
-        return _flags("list", ListOptions(), rest)
-    if command == "report":
-        return _flags("report", ReportOptions(), rest)
+    require_known("command", command, COMMANDS)
+    if command in {"list", "report"}:
+        return _flags(command, ListOptions() if command == "list" else ReportOptions(), rest)
     if command == "study":
         return _parse_study(rest)
+    if command == "reproduce":
+        return _parse_reproduce(rest)
     if not rest or rest[0].startswith("-"):
         raise UsageError(f"Say which: python -m training {command} NAME; the recipes: {', '.join(RECIPES)}.")
     name, *rest = rest
@@ -179,6 +201,13 @@ def _parse_study(words: list[str]) -> StudyOptions | StudyListOptions:
     return _flags(f"study {name}", StudyOptions(name), rest)
 
 
+def _parse_reproduce(words: list[str]) -> ReproduceOptions:
+    names = tuple(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    for name in names:
+        require_known("row", name, ROWS)
+    return _flags("reproduce [NAME ...]", ReproduceOptions(names), words[len(names) :])
+
+
 def require_known(kind: str, word: str, known: Iterable[str]) -> None:
     """Raise UsageError, with the nearest names, unless `word` is one of `known`."""
     known = list(known)
@@ -197,7 +226,7 @@ def _flags(program: str, default: Kind, words: list[str]) -> Kind:
         return_unknown_args=True,
     )
     if unknown:
-        names = [field.name for field in fields(options) if field.name not in {"recipe", "name"}]
+        names = [field.name for field in fields(options) if field.name not in {"recipe", "name", "names"}]
         if isinstance(options, FitOptions):
             names += [field.name for field in fields(Recipe)]
         wrong = next((word for word in unknown if word.startswith("-")), unknown[0])

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch.utils.tensorboard import SummaryWriter
 
-from training.runs import write_json
+from training.runs import METRICS, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ class EventWriter:
 
 def write_metrics(folder: Path, history: list[EpochResult], further: dict[str, object]) -> None:
     """Write metrics.json: every epoch's figures, and what else the run came to."""
-    write_json(folder / "metrics.json", {"epochs": [asdict(result) for result in history], **further})
+    write_json(folder / METRICS, {"epochs": [asdict(result) for result in history], **further})
 
 
 def plot_curves(history: list[EpochResult], title: str, path: Path) -> None:

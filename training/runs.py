@@ -22,6 +22,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 RUNS: Final = ROOT / "runs"
 CHECKPOINT: Final = "checkpoint.pt"
 SHIPPED: Final = "shipped.json"
+METRICS: Final = "metrics.json"
 
 
 @contextlib.contextmanager

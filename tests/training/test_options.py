@@ -52,6 +52,8 @@ def test_other_commands_take_their_own_flags(tmp_path: Path) -> None:
         (["fit", "mnist-mlp", "--xyzzy", "3"], "option --xyzzy", "--"),
         (["evaluate", "mnist-mlp", "--prediction", "x"], "option --prediction", "--predictions"),
         (["list", "--epochs", "3"], "option --epochs", "--models"),
+        (["reproduce", "mnist-mlp-tan"], "row mnist-mlp-tan", "mnist-mlp-tanh"),
+        (["reproduce", "by-hand", "--pag", "x"], "option --pag", "--page"),
     ],
 )
 def test_an_unknown_word_is_answered_with_the_nearest_that_exist(

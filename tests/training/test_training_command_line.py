@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -120,14 +121,21 @@ def test_report_writes_the_table_that_the_artifacts_describe(
     assert "tells of small" in capsys.readouterr().out
 
 
-def test_list_shows_every_recipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
-    assert main(["list"]) == 0
-    printed = capsys.readouterr().out
-    for name in RECIPES:
-        assert name in printed
-    for name in list_artifacts():
-        assert f"{read_artifact(name).number('test_accuracy'):.2%}" in printed
+def test_list_shows_every_recipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "180")
+    assert main(["list", "--runs", str(tmp_path)]) == 0
+    rows = [re.split(r"\s*│\s*", line)[1:-1] for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert [row[0] for row in rows] == list(RECIPES)
+    for name, dataset, network, _, _, accuracy, source in rows:
+        assert (dataset, network.split()[0]) == (RECIPES[name].dataset, RECIPES[name].architecture)
+        if name in list_artifacts():
+            artifact = read_artifact(name)
+            assert accuracy == f"{artifact.number('test_accuracy'):.2%}"
+            assert source == f"test, artifact {artifact.version}"
+        else:
+            assert (accuracy, source) == ("-", "")
 
 
 def test_ctrl_c_leaves_a_checkpoint_from_which_resume_reaches_the_same_weights(
