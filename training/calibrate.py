@@ -30,8 +30,8 @@ class Calibration:
     in_distribution_threshold: float
 
 
-def calibrate(logits: Tensor, labels: Tensor, conformal_level: float) -> Calibration:
-    """Fit everything on the validation split's `logits` [n, 10] and `labels` [n]."""
+def calibrate(logits: Tensor, typicality: Tensor, labels: Tensor, conformal_level: float) -> Calibration:
+    """Fit everything on the validation split's `logits` [n, 10], `typicality` [n] and `labels` [n]."""
     logits = logits.double()
     temperature = fit_temperature(logits, labels)
     probabilities = functional.softmax(logits / temperature, dim=1)
@@ -41,7 +41,7 @@ def calibrate(logits: Tensor, labels: Tensor, conformal_level: float) -> Calibra
         conformal_level=conformal_level,
         conformal_quantile=conformal_quantile(probabilities, labels, conformal_level),
         in_distribution_level=IN_DISTRIBUTION_LEVEL,
-        in_distribution_threshold=lower_quantile(typicality(logits), 1 - IN_DISTRIBUTION_LEVEL),
+        in_distribution_threshold=lower_quantile(typicality, 1 - IN_DISTRIBUTION_LEVEL),
     )
 
 
@@ -77,11 +77,6 @@ def conformal_quantile(probabilities: Tensor, labels: Tensor, level: float) -> f
     scores = (1 - probabilities.gather(1, labels[:, None])[:, 0]).sort().values
     rank = math.ceil((len(scores) + 1) * level)
     return float(scores[rank - 1]) if rank <= len(scores) else 1.0
-
-
-def typicality(logits: Tensor) -> Tensor:
-    """Return log sum exp of the untempered logits, [n]: the negative energy of Liu et al. 2020."""
-    return torch.logsumexp(logits, dim=1)
 
 
 def lower_quantile(scores: Tensor, share: float) -> float:

@@ -20,7 +20,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from training.architectures import SIDE, count_macs, count_weights
 from training.artifacts import Answers, Artifact
-from training.calibrate import typicality
 from training.data import SOURCES
 from training.errors import ExportRefused
 from training.measure import Accuracy
@@ -32,12 +31,14 @@ if TYPE_CHECKING:
 
     from training.calibrate import Calibration
     from training.data import Split
+    from training.detector import Detector
     from training.recipes import Recipe
 
 CONTRACT_VERSION: Final = 1
 COMPARED_IMAGES: Final = 1_000
 COMPARED_BATCHES: Final = (1, 2, 7, 64)
 TOLERANCE: Final = 1e-5
+TYPICALITY_TOLERANCE: Final = 1e-4
 GOLDEN_IMAGES: Final = 64
 PACKAGES: Final = ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy")
 
@@ -46,9 +47,10 @@ PACKAGES: Final = ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime-gp
 class Candidate:
     """A trained network and what its artifact will say of it."""
 
-    network: nn.Module
+    network: nn.Sequential
     recipe: Recipe
     calibration: Calibration | None  # None where the recipe has no validation split
+    detector: Detector | None  # None where there is no threshold for what it says
     commit: str
 
 
@@ -63,41 +65,49 @@ class Shipped:
 
 
 class Classifier(nn.Module):
-    """All that the artifact computes: uint8 images in, calibrated probabilities and a typicality out."""
+    """All that the artifact computes: uint8 images in, calibrated probabilities and a typicality out.
 
-    def __init__(self, network: nn.Module, temperature: float) -> None:
+    The network must end in the linear layer that gives the logits. Without a detector the typicality is log
+    sum exp of the logits: the negative energy of Liu et al. 2020.
+    """
+
+    def __init__(self, network: nn.Sequential, temperature: float, detector: Detector | None) -> None:
         super().__init__()
         self.network = network
         self.temperature = temperature
+        self.detector = detector
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Turn uint8 [batch, 28, 28] into float32 [batch, 10] and [batch]."""
-        logits = self.network(images.float() / 255)
-        return functional.softmax(logits / self.temperature, dim=1), typicality(logits)
+        features = self.network[:-1](images.float() / 255)  # [batch, features]
+        logits = self.network[-1](features)  # [batch, 10]
+        typicality = (
+            self.detector.typicality(features, logits) if self.detector else torch.logsumexp(logits, dim=1)
+        )
+        return functional.softmax(logits / self.temperature, dim=1), typicality
 
 
-def export(candidate: Candidate, test: Split, folder: Path) -> Shipped:
+def export(candidate: Candidate, test: Split, folder: Path, known: Accuracy | None = None) -> Shipped:
     """Read the test set once with the exported graph, then write <name>.onnx and <name>.golden.npz.
+
+    `known` is the accuracy where the same weights were read before: then the test labels are left alone.
 
     Raises:
         ExportRefused: the exported graph and PyTorch differ; the test labels were not looked at.
     """
-    network = copy.deepcopy(candidate.network).cpu().eval()
-    temperature = candidate.calibration.temperature if candidate.calibration else 1.0
-    classifier = Classifier(network, temperature).eval()
+    classifier = classifier_of(candidate)
     model = to_onnx(classifier)
     artifact = Artifact(model.SerializeToString())
     require_agreement(classifier, artifact, test.images[:COMPARED_IMAGES])
 
-    probabilities = artifact.answer(test.images.numpy()).probabilities
-    accuracy = Accuracy(int((probabilities.argmax(1) == test.labels.numpy()).sum()), len(test))
+    accuracy = known or _read_test_set(artifact, test)
     created = datetime.now(UTC)
     onnx.helper.set_model_props(
         model,
         {
             **describe(candidate, created),
-            "parameters": str(count_weights(network)),
-            "macs_per_image": str(count_macs(network)),
+            "parameters": str(count_weights(candidate.network)),
+            "macs_per_image": str(count_macs(classifier.network)),
             "test_accuracy": repr(accuracy.share),
         },
     )
@@ -107,9 +117,21 @@ def export(candidate: Candidate, test: Split, folder: Path) -> Shipped:
     return Shipped(path, Artifact(path.read_bytes()).version, created, accuracy)
 
 
+def classifier_of(candidate: Candidate) -> Classifier:
+    """Return what the artifact will compute, on the CPU."""
+    temperature = candidate.calibration.temperature if candidate.calibration else 1.0
+    parts = copy.deepcopy((candidate.network, candidate.detector))
+    return Classifier(parts[0], temperature, parts[1]).cpu().eval()
+
+
+def _read_test_set(artifact: Artifact, test: Split) -> Accuracy:
+    probabilities = artifact.answer(test.images.numpy()).probabilities
+    return Accuracy(int((probabilities.argmax(1) == test.labels.numpy()).sum()), len(test))
+
+
 def to_onnx(classifier: Classifier) -> onnx.ModelProto:
     """Return the graph of `classifier` for any batch size, with batch normalisation folded away."""
-    folded = Classifier(_fold(classifier.network), classifier.temperature).eval()
+    folded = Classifier(_fold(classifier.network), classifier.temperature, classifier.detector).eval()
     example = torch.zeros(2, SIDE, SIDE, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations are not ours to mend
@@ -130,10 +152,8 @@ def to_onnx(classifier: Classifier) -> onnx.ModelProto:
     return model
 
 
-def _fold(network: nn.Module) -> nn.Module:
+def _fold(network: nn.Sequential) -> nn.Sequential:
     """Return the network with batch normalisation folded into the convolution or linear layer before it."""
-    if not isinstance(network, nn.Sequential):
-        return network
     layers: list[nn.Module] = []
     for layer in network:
         if layers and isinstance(layer, nn.BatchNorm2d) and isinstance(layers[-1], nn.Conv2d):
@@ -150,12 +170,17 @@ def require_agreement(classifier: Classifier, artifact: Artifact, images: Tensor
     expected = _answer(classifier, images)
     for batch in COMPARED_BATCHES:
         actual = artifact.answer(images.numpy(), batch)
-        difference = float(np.abs(actual.probabilities - expected.probabilities).max())
-        if not difference <= TOLERANCE:
-            raise ExportRefused(
-                f"ONNX Runtime and PyTorch differ by {difference:.2g} in probability at batch size {batch}; "
-                f"{TOLERANCE:g} is allowed. Nothing was written."
-            )
+        size = np.maximum(1, np.abs(expected.typicality))
+        differences = {
+            "probability": (np.abs(actual.probabilities - expected.probabilities), TOLERANCE),
+            "typicality": (np.abs(actual.typicality - expected.typicality) / size, TYPICALITY_TOLERANCE),
+        }
+        for what, (difference, tolerance) in differences.items():
+            if not difference.max() <= tolerance:
+                raise ExportRefused(
+                    f"ONNX Runtime and PyTorch differ by {difference.max():.2g} in {what} at batch size "
+                    f"{batch}; {tolerance:g} is allowed. Nothing was written."
+                )
 
 
 @torch.no_grad()

@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from training import distributed
-from training.architectures import build
+from training.architectures import build, count_macs
 from training.calibrate import CONFORMAL_LEVELS, Calibration, calibrate
 from training.data import SOURCES, load_test, load_training
+from training.detector import fit_detector, predict_typicality
 from training.errors import DeviceUnavailable, Interrupted
 from training.export import Candidate, Shipped, export
 from training.fit import Observer, fit, predict_logits
@@ -23,9 +25,8 @@ from training.runs import CHECKPOINT, SHIPPED, read_json, write_json
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
-
     from training.data import Splits
+    from training.detector import Detector
     from training.recipes import Recipe
     from training.state import EpochResult
 
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
 class Trained:
     """A network, how it came about, and what the validation split taught about it."""
 
-    network: nn.Module
+    network: nn.Sequential
     history: list[EpochResult]
     calibration: Calibration | None
+    detector: Detector | None
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -66,9 +68,10 @@ def train(
             observers=[events, *observers],
         )
     plot_curves(history, recipe.name, run / "curves.png")
-    calibration = _judge(recipe, network, splits, run)
+    assert isinstance(network, nn.Sequential)  # as every architecture is
+    calibration, detector = _judge(recipe, network, splits, run)
     write_metrics(run, history, {"calibration": asdict(calibration) if calibration else None})
-    return Trained(network, history, calibration)
+    return Trained(network, history, calibration, detector)
 
 
 def help_train(recipe: Recipe, device: torch.device, data: Path | None) -> None:
@@ -83,7 +86,9 @@ def _load(recipe: Recipe, data: Path | None, device: torch.device) -> Splits:
         return load_training(recipe.dataset, recipe.validation_images, data).to(device)
 
 
-def _judge(recipe: Recipe, network: nn.Module, splits: Splits, run: Path) -> Calibration | None:
+def _judge(
+    recipe: Recipe, network: nn.Sequential, splits: Splits, run: Path
+) -> tuple[Calibration, Detector] | tuple[None, None]:
     """Draw the confusion matrix and calibrate, on the validation split where there is one."""
     held_out = len(splits.validation) > 0
     split = splits.validation if held_out else splits.training
@@ -91,7 +96,11 @@ def _judge(recipe: Recipe, network: nn.Module, splits: Splits, run: Path) -> Cal
     confusion = confusion_matrix(labels.numpy(), logits.argmax(1).numpy())
     title = f"{recipe.name}, {'validation' if held_out else 'training'} images"
     plot_confusion(confusion, list(SOURCES[recipe.dataset].labels), title, run / "confusion.png")
-    return calibrate(logits, labels, CONFORMAL_LEVELS[recipe.dataset]) if held_out else None
+    if not held_out:
+        return None, None
+    detector = fit_detector(network, splits.training.images, recipe, count_macs(build(recipe)))
+    typicality = predict_typicality(network, detector, split.images).cpu()
+    return calibrate(logits, typicality, labels, CONFORMAL_LEVELS[recipe.dataset]), detector
 
 
 def ship(recipe: Recipe, trained: Trained, run: Path, data: Path | None, models: Path) -> Shipped:
@@ -99,7 +108,8 @@ def ship(recipe: Recipe, trained: Trained, run: Path, data: Path | None, models:
     require_tables(models)
     commit = read_json(run / "run.json")["commit"]
     test = load_test(recipe.dataset, data)
-    shipped = export(Candidate(trained.network, recipe, trained.calibration, commit), test, models)
+    candidate = Candidate(trained.network, recipe, trained.calibration, trained.detector, commit)
+    shipped = export(candidate, test, models)
     record_test_read(recipe.name, shipped, models)
     write_json(
         run / SHIPPED,

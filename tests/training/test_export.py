@@ -16,9 +16,12 @@ from conftest import TINY, changed, draw_bars
 from training.architectures import build
 from training.artifacts import Artifact, list_artifacts, read_artifact
 from training.calibrate import Calibration
+from training.data import Split
+from training.detector import Detector, predict_typicality
 from training.errors import ArtifactMissing, ExportRefused
-from training.export import Candidate, Classifier, export, require_agreement, to_onnx
+from training.export import Candidate, classifier_of, export, require_agreement, to_onnx
 from training.fit import predict_logits
+from training.measure import Accuracy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +53,8 @@ def candidate(recipe: Recipe, calibration: Calibration | None = CALIBRATION) -> 
     with torch.no_grad():
         for _ in range(5):
             network(torch.rand(64, 28, 28))
-    return Candidate(network.eval(), recipe, calibration, commit="0123abc+")
+    detector = Detector(network[-1].in_features, units=5).eval() if calibration else None
+    return Candidate(network.eval(), recipe, calibration, detector, commit="0123abc+")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +72,7 @@ def test_every_network_answers_alike_in_pytorch_and_onnx_at_any_batch_size(
     tiny: Recipe, network: str
 ) -> None:
     offered = candidate(changed(tiny, **NETWORKS[network]))
-    classifier = Classifier(offered.network, 1.7).eval()
+    classifier = classifier_of(offered)
     model = to_onnx(classifier)
     onnx.checker.check_model(model, full_check=True)
     require_agreement(classifier, Artifact(model.SerializeToString()), TEST.images[:1_000])
@@ -124,7 +128,33 @@ def test_normalisation_temperature_and_softmax_are_in_the_graph(tiny: Recipe, tm
     logits = predict_logits(offered.network, TEST.images)
     expected = torch.softmax(logits / 1.7, 1).numpy()
     assert np.abs(answers.probabilities - expected).max() < 1e-5
+
+
+def test_typicality_is_the_detectors(shipped: Shipped) -> None:
+    offered = candidate(changed(TINY, **NETWORKS["mlp"]))
+    torch.manual_seed(3)
+    detector = Detector(16, units=5).eval()
+    typicality = predict_typicality(offered.network, detector, TEST.images).numpy()
+    graph = to_onnx(classifier_of(replace(offered, detector=detector)))
+    answers = Artifact(graph.SerializeToString()).answer(TEST.images.numpy())
+    assert np.allclose(answers.typicality, typicality, atol=1e-4)
+
+
+def test_without_a_detector_typicality_is_the_log_of_the_summed_exponentials(
+    tiny: Recipe, tmp_path: Path
+) -> None:
+    offered = candidate(tiny, calibration=None)
+    export(offered, TEST, tmp_path)
+    answers = read_artifact("tiny", tmp_path).answer(TEST.images.numpy())
+    logits = predict_logits(offered.network, TEST.images)
     assert np.allclose(answers.typicality, torch.logsumexp(logits, 1).numpy(), atol=1e-4)
+
+
+def test_weights_that_were_read_before_are_not_read_again(tiny: Recipe, tmp_path: Path) -> None:
+    unlabelled = Split(TEST.images, torch.full_like(TEST.labels, -1))
+    shipped = export(candidate(tiny), unlabelled, tmp_path, known=Accuracy(7, 1_200))
+    assert shipped.test_accuracy == Accuracy(7, 1_200)
+    assert read_artifact("tiny", tmp_path).number("test_accuracy") == 7 / 1_200
 
 
 def test_the_golden_file_holds_the_first_test_images_with_the_answers_of_pytorch(shipped: Shipped) -> None:
@@ -151,7 +181,7 @@ def test_a_graph_that_answers_otherwise_is_refused_and_the_old_artifact_stays(
     shipped: Shipped, tiny: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path.name: path.read_bytes() for path in shipped.path.parent.iterdir()}
-    other = Classifier(candidate(changed(tiny, seed=7)).network, 1.0).eval()
+    other = classifier_of(candidate(changed(tiny, seed=7)))
     monkeypatch.setattr("training.export.to_onnx", lambda _classifier: to_onnx(other))
     with pytest.raises(ExportRefused, match=r"differ by .* at batch size 1"):
         export(candidate(changed(tiny, **NETWORKS["mlp"])), TEST, shipped.path.parent)

@@ -67,7 +67,7 @@ def test_a_page_without_its_markers_is_refused(tmp_path: Path) -> None:
 
 def test_nothing_is_exported_or_read_when_the_reading_could_not_be_written_down(tmp_path: Path) -> None:
     (tmp_path / PAGE).write_text("# Models\n")
-    untouched = Trained(nn.Sequential(), [], None)
+    untouched = Trained(nn.Sequential(), [], None, None)
     with pytest.raises(PageIncomplete):
         ship(RECIPES["mnist-mlp"], untouched, tmp_path, tmp_path, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [PAGE]

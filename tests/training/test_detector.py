@@ -1,0 +1,81 @@
+"""The detector tells what looks like the training images from what does not, at a tenth of the cost."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import TINY, changed, draw_bars, weights_of
+from torch.nn import functional
+
+from training import detector as module
+from training.architectures import build, count_macs
+from training.detector import Detector, fit_detector, predict_typicality, units_for
+from training.recipes import RECIPES, Recipe
+
+IMAGES = draw_bars(600, seed=4).images
+ARCHITECTURES = {
+    "softmax": {"architecture": "softmax", "widths": ()},
+    "mlp": {"architecture": "mlp", "widths": (32,)},
+    "cnn": {"architecture": "cnn", "widths": (4, 4, 8)},
+    "resnet": {"architecture": "resnet", "widths": (4, 4, 8)},
+    "rnn": {"architecture": "rnn", "widths": (8,)},
+}
+
+
+def fitted(recipe: Recipe, images: torch.Tensor = IMAGES) -> tuple[torch.nn.Sequential, Detector]:
+    network = build(recipe).eval()
+    return network, fit_detector(network, images, recipe, count_macs(network))
+
+
+@pytest.mark.parametrize("network", ARCHITECTURES)
+def test_every_architecture_gets_a_detector(network: str) -> None:
+    network, detector = fitted(changed(TINY, **ARCHITECTURES[network]))
+    typicality = predict_typicality(network, detector, IMAGES)
+    assert typicality.shape == (600,)
+    assert torch.isfinite(typicality).all()
+    assert (typicality <= 0).all()
+
+
+def test_noise_and_blank_paper_look_less_typical_than_new_images_of_the_same_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "EPOCHS", 60)
+    network, detector = fitted(TINY)
+    typical = predict_typicality(network, detector, draw_bars(200, seed=5).images).quantile(0.05)
+    noise = torch.randint(256, (200, 28, 28), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    strange = torch.cat((noise, torch.zeros(1, 28, 28, dtype=torch.uint8), 255 - IMAGES[:50]))
+    assert (predict_typicality(network, detector, strange) < typical).float().mean() > 0.95
+
+
+def test_the_same_seed_fits_the_same_detector_and_leaves_the_generator_alone() -> None:
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    _, first = fitted(TINY)
+    assert torch.equal(torch.rand(3), expected)
+    _, second = fitted(TINY)
+    assert torch.equal(weights_of(first), weights_of(second))
+
+
+def test_the_network_is_not_changed() -> None:
+    network, _ = fitted(changed(TINY, batch_norm=True))
+    assert torch.equal(weights_of(network), weights_of(build(changed(TINY, batch_norm=True))))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_costs_less_than_a_tenth_of_the_networks_multiply_adds(name: str) -> None:
+    network = build(RECIPES[name]).eval()
+    macs = count_macs(network)
+    features = network[:-1](torch.zeros(1, 28, 28)).shape[1]
+    assert features * units_for(features, macs) <= macs / 10 or units_for(features, macs) == 1
+
+
+def test_typicality_is_the_logarithm_of_the_product_of_both_probabilities() -> None:
+    detector = Detector(features=6, units=4)
+    features, logits = torch.randn(5, 6), torch.randn(5, 10)
+    opinions = detector(features, logits)
+    hidden = functional.relu(detector.hidden(features))
+    assert torch.allclose(opinions[:, :1], detector.opinion(hidden))
+    assert torch.allclose(opinions[:, 1:], detector.energy(torch.logsumexp(logits, 1, keepdim=True)))
+    expected = torch.sigmoid(opinions).prod(1).log()
+    assert torch.allclose(detector.typicality(features, logits), expected, atol=1e-5)
