@@ -29,7 +29,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service import exposition, logs, metrics, openapi, protocol_v2, responses, tracing
+from service import connections, exposition, logs, metrics, openapi, protocol_v2, responses, tracing
 from service.access import Keys
 from service.api import Api
 from service.draining import Drain
@@ -41,10 +41,6 @@ from service.responses import EVERY_METHOD, ErrorResponse, answered_route, refus
 from service.settings import Settings, usable_cores
 
 NAME = "digitserve"
-
-# BentoML's own timeout covers the arrival of the body too. It leaves a timer behind for every request, so it
-# has to be short; the deadline of a request (`timeout_ms`) is shorter still.
-BENTOML_TIMEOUT_S = 10.0
 
 # BentoML's explorer: its page and what that page loads. It comes after our routes, so these must let it pass.
 NOT_BENTOML = re.compile(r"^/(?!$|static_content/)(?P<path>.*)$")
@@ -96,6 +92,9 @@ IMAGE = bentoml.images.Image(
 ).build_include("constraints.txt")
 
 SETTINGS = Settings()
+# BentoML's own timeout covers a request's arrival too. It is never the first to pass, and no longer than that
+# needs, as it leaves a timer behind for every request.
+BENTOML_TIMEOUT_S = (SETTINGS.transfer_ms + SETTINGS.timeout_ms) / 1000 + connections.LOOK_INTERVAL_S + 1
 REPOSITORY = Repository(SETTINGS)
 KEYS = Keys(SETTINGS.api_keys_file)
 DRAIN = Drain(drain_s=SETTINGS.drain_ms / 1000, alone=SETTINGS.workers == 1)
@@ -140,7 +139,12 @@ class DigitServe:
         KEYS.load()
         await asyncio.to_thread(REPOSITORY.open)
         self._following = asyncio.create_task(REPOSITORY.follow(FOLLOW_INTERVAL_S))
-        DRAIN.install()
+        server = connections.running_server()
+        self._watching = None
+        if server is not None:
+            connections.bound(server, SETTINGS)
+            self._watching = asyncio.create_task(connections.watch(server))
+            DRAIN.install(server)
         # What is loaded now stays. Collections of this large heap were the long tail of every answer.
         gc.collect()
         gc.freeze()
@@ -149,6 +153,8 @@ class DigitServe:
     @bentoml.on_shutdown
     async def close(self) -> None:
         self._following.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
         await REPOSITORY.close()
         metrics.GATHERED.count()
         if self._tracing is not None:

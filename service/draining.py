@@ -25,12 +25,9 @@ class Drain:
         self._alone = alone
         self.draining = False
 
-    def install(self) -> None:
-        """Take over SIGTERM from the uvicorn server that runs this event loop; without one, do nothing."""
+    def install(self, server: uvicorn.Server) -> None:
+        """Take over SIGTERM from the uvicorn server that runs this event loop."""
         stop = signal.getsignal(signal.SIGTERM)
-        server = getattr(stop, "__self__", None)
-        if not isinstance(server, uvicorn.Server):
-            return
         loop = asyncio.get_running_loop()
 
         def begin(number: int, frame: FrameType | None) -> None:

@@ -349,11 +349,13 @@ def test_https_is_spoken_with_a_certificate_and_nothing_else_then(
     server.verify = ssl.create_default_context(cafile=str(certificate))
     try:
         server.wait_until_ready()
-        client = httpx2.Client(base_url=server.url, verify=server.verify)
-        answer = client.post("/predict?canonical=never", files={"image": picture(7)})
-        assert answer.json()["predictions"][0]["label"] == "7"
-        with pytest.raises(httpx2.TransportError):
-            httpx2.get(server.url.replace("https", "http") + "/livez")
+        with httpx2.Client(base_url=server.url, verify=server.verify) as client:
+            answer = client.post("/predict?canonical=never", files={"image": picture(7)})
+            assert answer.json()["predictions"][0]["label"] == "7"
+            with pytest.raises(httpx2.TransportError):
+                httpx2.get(server.url.replace("https", "http") + "/livez")
+            server.terminate()  # while a connection is open whose peer says no goodbye
+            assert server.process.wait(timeout=10) == 0
     finally:
         server.stop()
 
