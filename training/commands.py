@@ -65,7 +65,7 @@ def fit_recipe(options: FitOptions, console: Console) -> None:
         if distributed.rank() == 0:
             _lead_fit(options, device, console)
         else:
-            help_train(options.recipe, device, options.data)
+            help_train(options.recipe, options.runs, device, options.data)
 
 
 def _lead_fit(options: FitOptions, device: torch.device, console: Console) -> None:

@@ -44,13 +44,14 @@ class Observer(Protocol):
         """Hear the figures of a finished epoch and the loss at each of its steps."""
 
 
-def fit(
+def fit(  # noqa: PLR0913  what a training is made of, each once
     network: nn.Module,
     data: Splits,
     recipe: Recipe,
     *,
     checkpoint: Path | None = None,
     observers: Sequence[Observer] = (),
+    teacher: nn.Module | None = None,
 ) -> tuple[nn.Module, list[EpochResult]]:
     """Train `network` in place as the recipe says; return the network to export and every epoch's figures.
 
@@ -63,19 +64,21 @@ def fit(
     divided among them, so that a recipe means the same whatever their number. The first one validates, and
     it alone is given a checkpoint and observers.
 
+    A `teacher` is a trained network on the same device; see the recipe's `teacher_share`.
+
     Raises:
         TrainingDiverged: the loss is not finite. The checkpoint keeps the last good epoch.
         Interrupted: SIGINT or SIGTERM came; the step under way was finished and the checkpoint written.
         CheckpointRejected: `checkpoint` is damaged or another recipe's.
     """
-    state = start(network, recipe)
+    state = start(network, recipe, teacher)
     saved = load_checkpoint(checkpoint, recipe) if checkpoint is not None and checkpoint.exists() else None
     if (saved := distributed.from_leader(saved)) is not None:
         state.restore(saved)
     for observer in observers:
         observer.on_start(state.step, recipe.epochs * steps_per_epoch(recipe, len(data.training)))
     with deferred_signals() as stop_requested:
-        while not _finished(state, recipe):
+        while not finished(state, recipe):
             if _train_epoch(state, data.training, recipe, observers, stop_requested):
                 _close_epoch(state, data, recipe, observers)
             if checkpoint is not None:
@@ -102,7 +105,8 @@ def steps_per_epoch(recipe: Recipe, images: int) -> int:
     return math.ceil(images / recipe.batch_size)
 
 
-def _finished(state: State, recipe: Recipe) -> bool:
+def finished(state: State, recipe: Recipe) -> bool:
+    """Tell whether all epochs are done, or validation has not improved for as long as the recipe waits."""
     done = len(state.history)
     tired = recipe.patience_epochs and done - state.best_epoch >= recipe.patience_epochs
     return done >= recipe.epochs or bool(tired)
@@ -165,17 +169,30 @@ def _take_step(state: State, training: Split, batch: Tensor, recipe: Recipe) -> 
     # index_select copies bytes ten times as fast as images[places]
     images, labels = training.images.index_select(0, places), training.labels.index_select(0, places)
     pixels = augment(images.float().div_(255), recipe)
-    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+    with _precision(recipe, images.device):
         logits = state.model(pixels)
     logits = logits.float()
-    losses = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
-    loss = losses * (times / len(batch))
+    loss = _sum_of_losses(state, recipe, logits, labels, pixels) * (times / len(batch))
     total = loss + recipe.l1 * _absolute_sum(state.network) if recipe.l1 else loss
     state.optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(total)
     state.optimiser.step()
     state.update_average(recipe.weight_averaging)
     return loss.detach(), (logits.detach().argmax(1) == labels).sum() * times
+
+
+def _precision(recipe: Recipe, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16")
+
+
+def _sum_of_losses(state: State, recipe: Recipe, logits: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
+    """Return the cross-entropy to the labels and, by its share, to what the teacher says of these pixels."""
+    loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
+    if state.teacher is None:
+        return loss
+    with torch.no_grad(), _precision(recipe, pixels.device):
+        answers = state.teacher(pixels).float().softmax(1)  # [batch, 10]
+    return torch.lerp(loss, functional.cross_entropy(logits, answers, reduction="sum"), recipe.teacher_share)
 
 
 def _absolute_sum(network: nn.Module) -> Tensor:

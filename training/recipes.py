@@ -72,6 +72,10 @@ class Recipe:
     l1: float = 0.0
     """Adds l1 * sign(w) to the gradient of every weight w."""
     label_smoothing: float = 0.0
+    teacher: str = ""
+    """Recipe whose newest finished run answers for every augmented batch beside the labels; "" for none."""
+    teacher_share: float = 0.5
+    """Of the loss: how much of it is the cross-entropy to the teacher's probabilities."""
     weight_averaging: float = 0.0
     """Decay per step of the moving average of the weights that is validated and exported; 0 for none."""
     patience_epochs: int = 0

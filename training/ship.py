@@ -21,6 +21,7 @@ from training.measure import confusion_matrix
 from training.model_page import record_test_read, require_tables
 from training.report import EventWriter, plot_confusion, plot_curves, write_metrics
 from training.runs import CHECKPOINT, SHIPPED, read_json, write_json
+from training.teacher import load_teacher
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +67,7 @@ def train(
             recipe,
             checkpoint=run / CHECKPOINT,
             observers=[events, *observers],
+            teacher=load_teacher(recipe, run.parent.parent, device),
         )
     plot_curves(history, recipe.name, run / "curves.png")
     assert isinstance(network, nn.Sequential)  # as every architecture is
@@ -74,11 +76,11 @@ def train(
     return Trained(network, history, calibration, detector)
 
 
-def help_train(recipe: Recipe, device: torch.device, data: Path | None) -> None:
+def help_train(recipe: Recipe, runs: Path, device: torch.device, data: Path | None) -> None:
     """Take a share of the training that another process leads; that one tells of an interruption."""
     splits = _load(recipe, data, device)
     with contextlib.suppress(Interrupted):
-        fit(build(recipe).to(device), splits, recipe)
+        fit(build(recipe).to(device), splits, recipe, teacher=load_teacher(recipe, runs, device))
 
 
 def _load(recipe: Recipe, data: Path | None, device: torch.device) -> Splits:

@@ -42,6 +42,7 @@ class State:
     model: nn.Module  # the network as it is trained: wrapped where several processes share the work
     optimiser: torch.optim.Optimizer
     average: nn.Module | None  # holds moving averages of all weights and normalisation figures
+    teacher: nn.Module | None = None  # stays as it is, and out of what is saved
     step: int = 0
     history: list[EpochResult] = field(default_factory=list)
     # of the epoch under way
@@ -96,10 +97,10 @@ class State:
         self.best_epoch, self.best_weights = saved["best_epoch"], saved["best_weights"]
 
 
-def start(network: nn.Module, recipe: Recipe) -> State:
+def start(network: nn.Module, recipe: Recipe, teacher: nn.Module | None = None) -> State:
     """Return the state before the first step."""
     average = copy.deepcopy(network) if recipe.weight_averaging else None
-    return State(network, distributed.parallel(network), _optimiser(network, recipe), average)
+    return State(network, distributed.parallel(network), _optimiser(network, recipe), average, teacher)
 
 
 def _floats(network: nn.Module) -> list[Tensor]:

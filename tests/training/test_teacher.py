@@ -1,0 +1,101 @@
+"""A network learns from another one's answers: which one that is, and what it is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, changed, draw_bars, weights_of
+from torch import nn
+
+from training.architectures import build
+from training.data import Split, Splits
+from training.errors import RunUnavailable, UsageError
+from training.fit import fit, predict_logits
+from training.recipes import RECIPES, Recipe
+from training.runs import CHECKPOINT
+from training.teacher import load_teacher
+
+LEARNING = changed(TINY, epochs=12, optimiser="adam", learning_rate=0.01)
+TEACHER = changed(LEARNING, name="tiny-teacher", seed=7)
+PUPIL = changed(LEARNING, teacher="tiny-teacher", teacher_share=1.0)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def runs(tmp_path: Path, bars: Splits, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Hold an older finished run, a newer one, and one that was stopped after one of three epochs."""
+    monkeypatch.setitem(RECIPES, TEACHER.name, TEACHER)
+    runs = tmp_path / "runs"
+    for name in ("1-older", "2-newer", "3-unfinished"):
+        (runs / TEACHER.name / name).mkdir(parents=True)
+    train(TEACHER, bars, runs / TEACHER.name / "1-older")
+    shifted = Split(bars.training.images, (bars.training.labels + 1) % 10)
+    train(TEACHER, Splits(shifted, bars.validation), runs / TEACHER.name / "2-newer")
+    train(changed(TEACHER, epochs=1), bars, runs / TEACHER.name / "3-unfinished")
+    content = torch.load(runs / TEACHER.name / "3-unfinished" / CHECKPOINT, weights_only=True)
+    content["recipe"]["epochs"] = TEACHER.epochs
+    torch.save(content, runs / TEACHER.name / "3-unfinished" / CHECKPOINT)
+    return runs
+
+
+def train(recipe: Recipe, data: Splits, folder: Path) -> nn.Module:
+    network, _ = fit(build(recipe), data, recipe, checkpoint=folder / CHECKPOINT)
+    return network
+
+
+def test_the_newest_finished_run_teaches_and_stays_as_it_is(runs: Path, bars: Splits) -> None:
+    teacher = load_teacher(PUPIL, runs, CPU)
+    assert teacher is not None
+    before = weights_of(teacher)
+    assert accuracy(teacher, shift=1) > 0.9
+    fit(build(PUPIL), bars, PUPIL, teacher=teacher)
+    assert torch.equal(weights_of(teacher), before)
+
+
+@pytest.mark.parametrize(("share", "shift"), [(0.0, 0), (1.0, 1)])
+def test_the_share_decides_between_the_label_and_the_teacher(
+    runs: Path, bars: Splits, share: float, shift: int
+) -> None:
+    """This teacher calls every row by the next row's number."""
+    pupil = changed(PUPIL, teacher_share=share)
+    network, _ = fit(build(pupil), bars, pupil, teacher=load_teacher(pupil, runs, CPU))
+    assert accuracy(network, shift) > 0.9
+    assert accuracy(network, 1 - shift) < 0.1
+
+
+def test_a_teacher_is_asked_about_the_very_images_that_the_network_sees(bars: Splits) -> None:
+    asked: list[torch.Tensor] = []
+    seen: list[torch.Tensor] = []
+    pupil = changed(PUPIL, epochs=1, shift_pixels=2.0)
+    network, teacher = build(pupil), build(TEACHER).eval()
+    teacher.register_forward_pre_hook(lambda _module, inputs: asked.append(inputs[0].clone()))
+    network.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].clone()))
+    fit(network, Splits(bars.training, draw_bars(0, seed=1)), pupil, teacher=teacher)
+    assert torch.equal(torch.cat(asked), torch.cat(seen))
+    assert len(torch.cat(asked)) == len(bars.training)
+
+
+def test_a_recipe_without_a_teacher_has_none(tmp_path: Path) -> None:
+    assert load_teacher(TINY, tmp_path, CPU) is None
+
+
+def test_a_teacher_without_a_finished_run_is_to_be_trained_first(runs: Path) -> None:
+    for run in ("1-older", "2-newer"):
+        (runs / TEACHER.name / run / CHECKPOINT).unlink()
+    with pytest.raises(RunUnavailable, match="python -m training fit tiny-teacher"):
+        load_teacher(PUPIL, runs, CPU)
+
+
+@pytest.mark.parametrize("teacher", ["fashion-mnist-resnet", "nobody"])
+def test_a_teacher_of_other_images_is_refused(tmp_path: Path, teacher: str) -> None:
+    with pytest.raises(UsageError, match="only learn from a recipe for mnist"):
+        load_teacher(changed(TINY, teacher=teacher), tmp_path, CPU)
+
+
+def accuracy(network: nn.Module, shift: int) -> float:
+    """Return how often the network's answer is the label plus `shift`."""
+    split = draw_bars(200, seed=3)
+    right = predict_logits(network, split.images).argmax(1) == (split.labels + shift) % 10
+    return float(right.float().mean())
