@@ -21,12 +21,14 @@ import httpx
 
 from service.client_answers import (
     Answer,
+    Box,
     ClientError,
     ImageError,
     Model,
     ModelList,
     Prediction,
     Scored,
+    Segments,
     ServiceRefused,
     ServiceUnreachable,
     read_answer,
@@ -36,6 +38,7 @@ from service.client_answers import (
 __all__ = [
     "Answer",
     "AsyncClient",
+    "Box",
     "Client",
     "ClientError",
     "ImageError",
@@ -45,6 +48,7 @@ __all__ = [
     "Prediction",
     "Retries",
     "Scored",
+    "Segments",
     "ServiceRefused",
     "ServiceUnreachable",
 ]
@@ -91,15 +95,19 @@ class Client:
         model: str | None = None,
         top_k: int = 1,
         canonical: Literal["auto", "never"] = "auto",
+        segments: bool = False,
+        explain: bool = False,
     ) -> Answer:
         """Classify pictures in one request.
+
+        `segments` asks for every digit on each picture, `explain` for heat maps of where the model looked.
 
         Raises:
             ServiceRefused: the request is wrong, no picture of it can be read, or the service has no room.
             ServiceUnreachable: there is no answer.
             OSError: a file cannot be read.
         """
-        files, query = _read_all(images), _query(model, top_k, canonical)
+        files, query = _read_all(images), _query(model, top_k, canonical, segments=segments, explain=explain)
         return read_answer(
             self._call(self._http.build_request("POST", "/predict", params=query, files=files))
         )
@@ -162,9 +170,12 @@ class AsyncClient:
         model: str | None = None,
         top_k: int = 1,
         canonical: Literal["auto", "never"] = "auto",
+        segments: bool = False,
+        explain: bool = False,
     ) -> Answer:
         """As `Client.predict`."""
-        files, query = await asyncio.to_thread(_read_all, images), _query(model, top_k, canonical)
+        query = _query(model, top_k, canonical, segments=segments, explain=explain)
+        files = await asyncio.to_thread(_read_all, images)
         request = self._http.build_request("POST", "/predict", params=query, files=files)
         return read_answer(await self._call(request))
 
@@ -212,8 +223,15 @@ def _bearing(api_key: str | None) -> dict[str, str]:
     return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
 
 
-def _query(model: str | None, top_k: int, canonical: str) -> dict[str, str | int]:
-    query: dict[str, str | int] = {"top_k": top_k, "canonical": canonical}
+def _query(
+    model: str | None, top_k: int, canonical: str, *, segments: bool, explain: bool
+) -> dict[str, str | int]:
+    query: dict[str, str | int] = {
+        "top_k": top_k,
+        "canonical": canonical,
+        "segments": segments,
+        "explain": explain,
+    }
     return query if model is None else {**query, "model": model}
 
 

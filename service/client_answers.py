@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from base64 import b64decode
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,8 +19,25 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels in the upright picture."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class Prediction:
-    """What the model says of one picture; the last two are None for a model without calibration."""
+    """What the model says of one picture, or of one digit on it.
+
+    Attributes:
+        prediction_set: every label that cannot be ruled out; None for a model without calibration.
+        in_distribution: whether the picture looks like the training data; None likewise.
+        heat_map: 28x28 levels, row by row, of where the model looked, if asked for.
+        box: where the digit is, if all digits were asked for.
+    """
 
     label: str
     index: int
@@ -27,6 +45,15 @@ class Prediction:
     top: tuple[Scored, ...]
     prediction_set: tuple[str, ...] | None
     in_distribution: bool | None
+    heat_map: bytes | None = None
+    box: Box | None = None
+
+
+@dataclass(frozen=True)
+class Segments:
+    """What the model says of each digit on one picture: line by line, from left to right."""
+
+    segments: tuple[Prediction, ...]
 
 
 @dataclass(frozen=True)
@@ -43,7 +70,7 @@ class Answer:
 
     model: str
     version: str
-    predictions: tuple[Prediction | ImageError, ...]
+    predictions: tuple[Prediction | Segments | ImageError, ...]
     request_id: str | None
 
 
@@ -54,6 +81,7 @@ class Model:
     name: str
     version: str
     provider: str
+    explains: bool
     dataset: str
     labels: tuple[str, ...]
     canonical_form: Literal["digit", "garment"]
@@ -113,16 +141,22 @@ class ServiceRefused(ClientError):
 def read_answer(response: httpx.Response) -> Answer:
     try:
         document = _document(response)
-        predictions = tuple(_prediction(each) for each in document["predictions"])
+        predictions = tuple(_entry(each) for each in document["predictions"])
         request_id = response.headers.get("x-request-id")
         return Answer(document["model"], document["version"], predictions, request_id)
     except (ValueError, KeyError, TypeError) as error:
         raise _not_ours(response) from error
 
 
-def _prediction(document: dict[str, Any]) -> Prediction | ImageError:
+def _entry(document: dict[str, Any]) -> Prediction | Segments | ImageError:
     if "error" in document:
         return _image_error(document)
+    if "segments" in document:
+        return Segments(tuple(_prediction(each) for each in document["segments"]))
+    return _prediction(document)
+
+
+def _prediction(document: dict[str, Any]) -> Prediction:
     possible = document["prediction_set"]
     return Prediction(
         label=document["label"],
@@ -131,6 +165,8 @@ def _prediction(document: dict[str, Any]) -> Prediction | ImageError:
         top=tuple(Scored(each["label"], each["probability"]) for each in document["top"]),
         prediction_set=None if possible is None else tuple(possible),
         in_distribution=document["in_distribution"],
+        heat_map=b64decode(document["heat_map"]) if "heat_map" in document else None,
+        box=Box(**document["box"]) if "box" in document else None,
     )
 
 

@@ -104,7 +104,7 @@ def predict_there(url: str, question: Question, track: Track) -> Document:
 
 
 def _ask(client: Client, content: bytes, question: Question, served: Document) -> Document:
-    from service.client import ClientError, ImageError, ServiceRefused
+    from service.client import ClientError, Prediction, ServiceRefused
 
     try:
         answer = client.predict(
@@ -118,8 +118,10 @@ def _ask(client: Client, content: bytes, question: Question, served: Document) -
         raise CommandFailed(str(error)) from None
     served.update(model=answer.model, version=answer.version)
     [prediction] = answer.predictions
-    assert not isinstance(prediction, ImageError), "one picture alone is refused as a whole"
-    return dataclasses.asdict(prediction)
+    assert isinstance(prediction, Prediction), "one picture alone is refused as a whole"
+    told = dataclasses.asdict(prediction)
+    del told["heat_map"], told["box"]  # which were not asked for
+    return told
 
 
 def _row(file: str, classify: Callable[[bytes], Document]) -> Document:

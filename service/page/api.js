@@ -4,6 +4,7 @@ import { apiKey } from "./key.js";
 
 const ROOT = new URL("..", import.meta.url); // this file is <root>/ui/api.js
 const IMAGES_A_REQUEST = 64;
+const EXPLAINED_A_REQUEST = 16; // a heat map takes many images more
 const BYTES_A_REQUEST = 16 * 2 ** 20;
 
 // An answer that is none: `message` is the service's own sentence, or ours where it could not be asked.
@@ -53,12 +54,13 @@ export async function predict({ url, init }) {
 }
 
 // Cut a list of files into requests that the service's limits allow.
-export function portions(items, sizeOf) {
+export function portions(items, sizeOf, { explain }) {
+  const most = explain ? EXPLAINED_A_REQUEST : IMAGES_A_REQUEST;
   const requests = [];
   let bytes = Infinity;
   for (const item of items) {
     bytes += sizeOf(item);
-    if (bytes > BYTES_A_REQUEST || requests.at(-1).length === IMAGES_A_REQUEST) {
+    if (bytes > BYTES_A_REQUEST || requests.at(-1).length === most) {
       requests.push([]);
       bytes = sizeOf(item);
     }

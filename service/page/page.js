@@ -119,7 +119,7 @@ function addPictures(files) {
 async function askAboutPictures(asked) {
   if (!card || !asked.length) return;
   for (const picture of asked) update(picture, { state: "waiting" });
-  const requests = portions(asked, ({ file }) => file.size).map((members) => {
+  const requests = portions(asked, ({ file }) => file.size, query()).map((members) => {
     const request = filesRequest(query(), members.map(({ file }) => file));
     for (const picture of members) picture.request = request;
     return [request, members];

@@ -7,9 +7,11 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx2
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
+from tiny import write_artifact
 
 from service.access import Keys
 from service.app import web_app
@@ -25,15 +28,19 @@ from service.repository import Repository
 from service.settings import Settings
 
 
-@pytest.fixture(scope="module")
-def client(tiny_models: Path) -> Iterator[TestClient]:
-    config = Settings(models_dir=tiny_models, max_request_bytes=1_000_000, max_queue=256)
+@contextmanager
+def serving(config: Settings) -> Iterator[TestClient]:
+    """A client of the routes in this process."""
     repository = Repository(config)
     repository.open()
-    with TestClient(
-        web_app(repository, Drain(drain_s=0, alone=True), Keys(None), config),
-        raise_server_exceptions=False,
-    ) as client:
+    app = web_app(repository, Drain(drain_s=0, alone=True), Keys(None), config)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client(tiny_models: Path) -> Iterator[TestClient]:
+    with serving(Settings(models_dir=tiny_models, max_request_bytes=1_000_000, max_queue=256)) as client:
         yield client
 
 
@@ -121,6 +128,53 @@ def test_an_answer_has_the_documented_shape(client: TestClient) -> None:
     assert [entry["label"] for entry in prediction["top"]] == ["7", "0"]
     assert prediction["prediction_set"] == ["7"]
     assert prediction["in_distribution"] is True
+
+
+def digits(*texts: str) -> bytes:
+    """A picture of digits side by side."""
+    drawing = np.full((100, 90 * len(texts)), 255, np.uint8)
+    for place, text in enumerate(texts):
+        cv2.putText(drawing, text, (90 * place + 20, 80), cv2.FONT_HERSHEY_SIMPLEX, 2.5, 0, 7)
+    out = io.BytesIO()
+    Image.fromarray(drawing).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_several_digits_on_one_picture_are_refused_by_default(client: TestClient) -> None:
+    found = error(post(client, digits("4", "2"), "/predict"), 422, "several_digits")
+    assert "segments=true" in found["message"]
+
+
+def test_with_segments_each_digit_of_each_picture_is_answered_with_its_box(client: TestClient) -> None:
+    contents = [digits("3", "1", "4"), b"text", digits("8")]
+    files = [("f", (f"{n}.png", content)) for n, content in enumerate(contents)]
+    several, refused, one = client.post("/predict?segments=true&pixels=true", files=files).json()[
+        "predictions"
+    ]
+    assert refused["error"]["code"] == "unsupported_format"
+    assert [len(entry["segments"]) for entry in (several, one)] == [3, 1]
+    lefts = [digit["box"]["x"] for digit in several["segments"]]
+    assert [left // 90 for left in lefts] == [0, 1, 2]
+    for digit in several["segments"]:
+        assert digit["box"].keys() == {"x", "y", "width", "height"}
+        assert {"label", "index", "probability", "top", "prediction_set", "in_distribution"} < digit.keys()
+        pixels = np.frombuffer(base64.b64decode(digit["pixels"]), np.uint8)
+        assert digit["label"] == str(pixels[0] % 10)
+
+
+def test_digits_beyond_the_most_images_of_a_request_are_refused(tiny_models: Path) -> None:
+    config = Settings(models_dir=tiny_models, max_images=2)
+    with serving(config) as client:
+        refused = client.post("/predict?segments=true", content=digits("3", "1", "4"))
+        error(refused, 413, "too_many_images")
+        assert client.post("/predict?segments=true", content=digits("3", "1")).status_code == 200
+
+
+def test_segments_are_for_digits_that_need_to_be_found(client: TestClient, tmp_path: Path) -> None:
+    error(client.post("/predict?segments=true&canonical=never", content=picture(1)), 400, "bad_request")
+    write_artifact(tmp_path, "garments", dataset="fashion-mnist", canonical_form="garment")
+    with serving(Settings(models_dir=tmp_path, default_model="garments")) as wardrobe:
+        error(wardrobe.post("/predict?segments=true", content=picture(1)), 400, "bad_request")
 
 
 def test_a_bad_image_has_its_error_in_its_place_and_the_rest_is_answered(client: TestClient) -> None:

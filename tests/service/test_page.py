@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -286,40 +286,60 @@ def test_another_model_answers_everything_anew(visit: Visit, digits: list[Path])
     visitor.see("#card", f"50.00 % right in its testversion {card['version']}")
 
 
-def test_a_heat_map_is_asked_for_and_laid_over_the_pixels_where_the_model_has_one(
+def test_a_heat_map_is_laid_over_the_pixels_where_the_service_says_that_the_model_looked(
     visit: Visit,
 ) -> None:
-    def with_heat_maps(route: Route) -> None:
-        """What a service that explains would add."""
-        answer = route.fetch(url=route.request.url.replace("&explain=true", ""))
-        body = answer.json()
-        for model in body.get("models", []):
-            model["explains"] = True
-        if "explain=true" in route.request.url:
-            for prediction in body["predictions"]:
-                prediction["heat_map"] = b64encode(bytes([255, *[0] * 783])).decode()
-        route.fulfill(response=answer, json=body)
-
-    visitor = visit(
-        before=lambda visitor: visitor.context.route(re.compile("/(models|predict)"), with_heat_maps)
-    )
+    visitor = visit()
     visitor.draw()
     visitor.see("#label", "7")
     visitor.hear("^7")
     plain = seen_pixels(visitor)
-    assert tuple(plain[0, 0]) == (0, 0, 0, 255)
-    visitor.page.get_by_label("Heat map").check()
+    with visitor.page.expect_response(re.compile("explain=true")) as response:
+        visitor.page.get_by_label("Heat map").check()
     name = "The 28 by 28 pixels that the model saw, and where it looked"
     expect(visitor.page.locator("#seen")).to_have_accessible_name(name)
     heated = seen_pixels(visitor)
-    red, _, blue, _ = heated[0, 0]
+    [prediction] = response.value.json()["predictions"]
+    heat = np.frombuffer(b64decode(prediction["heat_map"]), np.uint8).reshape(28, 28)
+    assert heat.max() == 255
+    red, _, blue, _ = heated[np.unravel_index(heat.argmax(), heat.shape)]
     assert red > 200
     assert blue < 50
-    assert (heated.reshape(-1, 4)[1:] == plain.reshape(-1, 4)[1:]).all()
+    cold = heat == 0
+    assert cold.any()
+    assert (heated[cold] == plain[cold]).all()
+    visitor.page.get_by_label("Heat map").uncheck()
+    expect(visitor.page.locator("#seen")).to_have_accessible_name("The 28 by 28 pixels that the model saw")
+    assert (seen_pixels(visitor) == plain).all()
+
+
+def test_many_pictures_are_explained_in_requests_that_the_service_takes(
+    visit: Visit, digits: list[Path]
+) -> None:
+    visitor = visit()
+    visitor.page.get_by_label("Heat map").check()
+    visitor.page.set_input_files("#files", (digits * 20)[:18])
+    expect(visitor.page.locator("#strip label span", has_text=re.compile("^[0-9]$"))).to_have_count(18)
+    expect(visitor.page.locator("#seen")).to_have_accessible_name(re.compile("where it looked"))
 
 
 def test_a_model_without_heat_maps_offers_none(visit: Visit) -> None:
-    expect(visit().page.get_by_label("Heat map")).to_be_hidden()
+    def without_heat_maps(route: Route) -> None:
+        """What a service says whose queue is too short for them."""
+        answer = route.fetch()
+        body = answer.json()
+        for model in body["models"]:
+            model["explains"] = False
+        route.fulfill(response=answer, json=body)
+
+    visitor = visit(before=lambda visitor: visitor.context.route(re.compile("/models"), without_heat_maps))
+    expect(visitor.page.get_by_label("Heat map")).to_be_hidden()
+
+
+def test_two_digits_on_the_sheet_are_refused_with_the_services_own_sentence(visit: Visit) -> None:
+    visitor = visit()
+    visitor.draw([[(0.2, 0.3), (0.4, 0.3), (0.28, 0.75)], [(0.7, 0.25), (0.7, 0.8)]])
+    expect(visitor.page.locator("#verdict")).to_have_text(re.compile("^The picture shows 2 digits"))
 
 
 def test_the_time_and_the_batch_are_shown_as_the_service_measured_them(
@@ -384,7 +404,7 @@ def test_everything_is_reached_with_the_tab_key_and_shows_where_the_focus_is(
         return [focused.id || focused.name || focused.textContent, outlines.includes("solid")];
     }"""
     reached = []
-    for _ in range(9):
+    for _ in range(10):
         visitor.press("Tab")
         name, is_outlined = visitor.page.evaluate(focus)
         assert is_outlined, name
@@ -394,6 +414,7 @@ def test_everything_is_reached_with_the_tab_key_and_shows_where_the_focus_is(
         "draw",
         "remove",
         "files",
+        "heat",
         "subject",
         "Remove all",
         "command",
