@@ -37,10 +37,7 @@ class Settings(BaseSettings):
     max_header_bytes: int = Field(32 * 2**10, ge=1_000, description="largest head of a request")
     max_connections: int = Field(1_000, ge=1, description="most connections of one worker")
     transfer_ms: int = Field(
-        8_000,
-        ge=100,
-        le=600_000,
-        description="how long a request may take to arrive, and its answer to be read",
+        8_000, ge=100, le=60_000, description="how long a request may take to arrive, an answer to be read"
     )
     max_pixels: int = Field(50_000_000, ge=784, description="most pixels of one uploaded image")
     max_images: int = Field(256, ge=1, description="most images in one request")
