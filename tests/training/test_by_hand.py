@@ -253,41 +253,6 @@ def _rows(split: Split) -> tuple[Array, np.ndarray]:
     return split.images.flatten(1).numpy() / np.float32(255), split.labels.numpy()
 
 
-@pytest.mark.data
-def test_the_tanh_mlp_gives_the_printed_losses_by_hand_and_by_autograd(
-    mnist: tuple[Array, np.ndarray],
-) -> None:
-    """Steps 0 and 10 of the printed hundred, on the real images: the figures belong to them alone."""
-    images, labels = mnist
-    generator = torch.Generator().manual_seed(1)
-    weights = [torch.randn(shape, generator=generator) for shape in ((784, 100), (100, 100), (100, 10))]
-
-    network = by_hand.tanh_mlp([weight.numpy() for weight in weights])
-    losses_by_hand = list(by_hand.train_tanh_mlp(network, images, labels, steps=11))
-    losses_by_autograd = _train_tanh_mlp_by_autograd(weights, images, labels, steps=11)
-
-    for losses in (losses_by_hand, losses_by_autograd):
-        assert [f"{losses[step]:.4f}" for step in (0, 10)] == ["15.9699", "10.9262"]
-
-
-def _train_tanh_mlp_by_autograd(
-    weights: list[torch.Tensor], images: Array, labels: np.ndarray, steps: int
-) -> list[float]:
-    parameters = [leaf.requires_grad_() for w in weights for leaf in (w.clone(), torch.zeros(w.shape[1]))]
-    optimiser = torch.optim.SGD(parameters, lr=0.1)
-    x, y = torch.from_numpy(images), torch.from_numpy(labels)
-    losses = []
-    for _ in range(steps):
-        w1, b1, w2, b2, w3, b3 = parameters
-        logits = torch.tanh(torch.tanh(x @ w1 + b1) @ w2 + b2) @ w3 + b3
-        loss = functional.cross_entropy(logits, y)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    return losses
-
-
 def _linear_mlp(dtype: type[np.floating]) -> by_hand.Network:
     generator = np.random.default_rng(0)
     shapes = ((784, 512), (512, 512), (512, 10))
