@@ -59,9 +59,11 @@ def assert_equal_within(tolerance: float, ours: Array, theirs: torch.Tensor) -> 
         (by_hand.Tanh(), torch.tanh),
         (by_hand.Sigmoid(), torch.sigmoid),
         (by_hand.ReLU(), torch.relu),
+        (by_hand.LeakyReLU(), functional.leaky_relu),
+        (by_hand.LeakyReLU(0.3), lambda x: functional.leaky_relu(x, 0.3)),
         (by_hand.Reshape(-1), lambda x: x.flatten(1)),
     ],
-    ids=["Polynomial", "Tanh", "Sigmoid", "ReLU", "Reshape"],
+    ids=["Polynomial", "Tanh", "Sigmoid", "ReLU", "LeakyReLU", "LeakyReLU-0.3", "Reshape"],
 )
 @on_random_shapes
 @given(generator=generators, shape=st.lists(few, min_size=2, max_size=4))
@@ -71,6 +73,16 @@ def test_a_layer_without_weights_agrees_with_autograd(
     x = generator.normal(0, 3, shape)
     assert_agrees_with_autograd(layer, reference, x)
     assert_agrees_with_autograd(layer, reference, np.round(x))  # the corner of ReLU among them
+
+
+@on_random_shapes
+@given(generator=generators, shape=st.lists(few, min_size=2, max_size=4), slope=st.floats(-1, 1))
+def test_prelu_and_its_slope_agree_with_autograd(
+    generator: np.random.Generator, shape: list[int], slope: float
+) -> None:
+    x = generator.normal(0, 3, shape)
+    for values in (x, np.round(x)):
+        assert_agrees_with_autograd(by_hand.PReLU(np.array([slope])), functional.prelu, values)
 
 
 @on_random_shapes
@@ -327,11 +339,15 @@ TRANSLATIONS: dict[type[nn.Module], Callable[..., Layer]] = {
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.ReLU: lambda _: by_hand.ReLU(),
+    nn.LeakyReLU: lambda layer: by_hand.LeakyReLU(layer.negative_slope),
+    nn.PReLU: lambda layer: by_hand.PReLU(*_parameters(layer)),
+    nn.Tanh: lambda _: by_hand.Tanh(),
+    nn.Sigmoid: lambda _: by_hand.Sigmoid(),
     nn.MaxPool2d: lambda pool: by_hand.MaxPool(pool.kernel_size, stride=pool.stride),
     nn.AdaptiveAvgPool2d: lambda _: by_hand.GlobalAveragePool(),
     nn.Flatten: lambda _: by_hand.Reshape(-1),
     nn.Unflatten: lambda _: by_hand.Reshape(1, 28, 28),
-    nn.Dropout: lambda _: by_hand.Network(),
+    architectures.Dropout: lambda _: by_hand.Network(),
     nn.Identity: lambda _: by_hand.Network(),
     architectures.Standardise: lambda layer: by_hand.Polynomial(
         -layer.mean / layer.standard_deviation, 1 / layer.standard_deviation
@@ -347,17 +363,24 @@ def _translate(module: nn.Module) -> Layer:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "widths"),
-    [("softmax", ()), ("mlp", (20, 15)), ("cnn", (4, 6, 5)), ("resnet", (4, 4, 6)), ("rnn", (12,))],
+    ("architecture", "widths", "activation"),
+    [
+        ("softmax", (), "relu"),
+        *(("mlp", (20, 15), activation) for activation in architectures.ACTIVATIONS),
+        ("cnn", (4, 6, 5), "relu"),
+        ("resnet", (4, 4, 6), "relu"),
+        ("rnn", (12,), "tanh"),
+    ],
 )
 def test_an_exported_graph_gives_the_probabilities_by_hand(
-    architecture: str, widths: tuple[int, ...]
+    architecture: str, widths: tuple[int, ...], activation: str
 ) -> None:
     recipe = Recipe(
         name="tiny",
         dataset="mnist",
         architecture=architecture,
         widths=widths,
+        activation=activation,
         batch_norm=True,
         standardise=True,
         epochs=1,
@@ -370,7 +393,7 @@ def test_an_exported_graph_gives_the_probabilities_by_hand(
         network.train()(torch.from_numpy(images) / 255)  # gives batch normalisation statistics of its own
     network.eval()
 
-    graph = to_onnx(Classifier(network, temperature=1.5))
+    graph = to_onnx(Classifier(network, temperature=1.5, detector=None))
     answers = Artifact(graph.SerializeToString()).answer(images)
     logits = _translate(network).forward(images / 255)
     np.testing.assert_allclose(answers.probabilities, by_hand.softmax(logits / 1.5), rtol=0, atol=1e-5)

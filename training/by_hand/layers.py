@@ -91,6 +91,39 @@ class ReLU(Layer):
         return d_y * self.positive
 
 
+class LeakyReLU(Layer):
+    """y = x above zero and slope · x elsewhere: a unit below zero still learns; the slope is given."""
+
+    def __init__(self, slope: float = 0.01) -> None:
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, x: Array) -> Array:
+        self.derivative = np.where(x > 0, 1, self.slope).astype(x.dtype)
+        return x * self.derivative
+
+    def backward(self, d_y: Array) -> Array:
+        return d_y * self.derivative
+
+
+class PReLU(Layer):
+    """LeakyReLU with one slope [1] for all units, learned as a weight (He et al., 2015).
+
+    ∂y/∂slope is x where x is not above zero, and 0 elsewhere: d_slope sums d_y · min(x, 0).
+    """
+
+    def __init__(self, slope: Array) -> None:
+        super().__init__(slope)
+
+    def forward(self, x: Array) -> Array:
+        self.x = x
+        return np.where(x > 0, x, x * self.parameters[0])
+
+    def backward(self, d_y: Array) -> Array:
+        self.gradients = [np.sum(d_y * np.minimum(self.x, 0), keepdims=True).reshape(1)]
+        return np.where(self.x > 0, d_y, d_y * self.parameters[0])
+
+
 class Linear(Layer):
     """y = x W + b, with x [batch, inputs], W [inputs, outputs], b [outputs] or none, y [batch, outputs].
 
