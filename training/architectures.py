@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -57,6 +58,18 @@ class Standardise(nn.Module):
         return (pixels - self.mean) / self.standard_deviation
 
 
+class Dropout(nn.Dropout):
+    """PyTorch's, but on a CPU 16 random bits decide on a value: a third of the time of 53 bits for each."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not (self.training and self.p) or values.device.type != "cpu":
+            return super().forward(values)
+        draws = torch.empty(math.ceil(values.numel() / 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = draws.view(torch.int16)[: values.numel()].view_as(values)
+        kept = bits >= round(self.p * 2**16) - 2**15
+        return values * kept.to(values.dtype).mul_(1 / (1 - self.p))
+
+
 def _softmax(_recipe: Recipe) -> list[nn.Module]:
     return [nn.Flatten(), nn.Linear(SIDE * SIDE, CLASSES)]
 
@@ -69,7 +82,7 @@ def _mlp(recipe: Recipe) -> list[nn.Module]:
             layers.append(nn.BatchNorm1d(outputs))
         layers.append(ACTIVATIONS[recipe.activation]())
         if recipe.dropout:
-            layers.append(nn.Dropout(recipe.dropout))
+            layers.append(Dropout(recipe.dropout))
     return [*layers, nn.Linear((SIDE * SIDE, *recipe.widths)[-1], CLASSES)]
 
 
@@ -94,7 +107,7 @@ def _cnn(recipe: Recipe) -> list[nn.Module]:
     for _ in range((len(recipe.widths) - 1) // 2):
         side = (side + 1) // 2
     head = nn.Linear(recipe.widths[-1] * side * side, CLASSES)
-    return [*layers, nn.Flatten(), nn.Dropout(recipe.dropout), head]
+    return [*layers, nn.Flatten(), Dropout(recipe.dropout), head]
 
 
 class Residual(nn.Module):
@@ -137,7 +150,7 @@ def _resnet(recipe: Recipe) -> list[nn.Module]:
     for inputs, outputs in itertools.pairwise(recipe.widths):
         layers.append(Residual(recipe, inputs, outputs, stride=1 if inputs == outputs else 2))
     layers += [nn.BatchNorm2d(last), ACTIVATIONS[recipe.activation]()]
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(recipe.dropout)]  # [batch, last]
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), Dropout(recipe.dropout)]  # [batch, last]
     return [*layers, nn.Linear(last, CLASSES)]
 
 
@@ -159,7 +172,7 @@ class RowRNN(nn.Module):
 
 def _rnn(recipe: Recipe) -> list[nn.Module]:
     (hidden,) = recipe.widths
-    return [RowRNN(hidden), nn.Dropout(recipe.dropout), nn.Linear(hidden, CLASSES)]
+    return [RowRNN(hidden), Dropout(recipe.dropout), nn.Linear(hidden, CLASSES)]
 
 
 def initialise(network: nn.Module, how: str, generator: torch.Generator) -> None:

@@ -22,7 +22,7 @@ QUICK = Recipe(
     name="mnist-cnn-quick",
     dataset="mnist",
     architecture="cnn",
-    widths=(16, 32, 32),
+    widths=(16, 32, 64),
     batch_norm=True,
     standardise=True,
     epochs=2,
@@ -31,6 +31,7 @@ QUICK = Recipe(
     learning_rate=1e-2,
     schedule="one-cycle",
     weight_decay=0.01,
+    precision="bfloat16",
 )
 
 

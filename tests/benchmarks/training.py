@@ -70,8 +70,12 @@ def our_epoch_seconds(recipe: Recipe, data: Splits) -> float:
 
 def usual_epoch_seconds(recipe: Recipe, folder: Path, workers: int) -> float:
     training, _ = training_peer.split(folder)
-    # Normalize standardises; DataLoader gives [batch, 1, 28, 28], our networks take [batch, 28, 28].
-    network = nn.Sequential(nn.Flatten(1, 2), build(replace(recipe, standardise=False)))
+    # Normalize standardises. A DataLoader gives [batch, 1, 28, 28], our CNN takes [batch, 28, 28].
+    network = (
+        training_peer.usual_mlp(recipe.dropout)
+        if recipe.architecture == "mlp"
+        else nn.Sequential(nn.Flatten(1, 2), build(replace(recipe, standardise=False)))
+    )
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )

@@ -7,7 +7,16 @@ import torch
 from conftest import changed, weights_of
 from torch import nn
 
-from training.architectures import ACTIVATIONS, Residual, RowRNN, build, count_macs, count_weights, initialise
+from training.architectures import (
+    ACTIVATIONS,
+    Dropout,
+    Residual,
+    RowRNN,
+    build,
+    count_macs,
+    count_weights,
+    initialise,
+)
 from training.recipes import RECIPES, Recipe
 
 NETWORKS = [
@@ -144,3 +153,22 @@ def test_the_row_rnn_follows_its_recurrence() -> None:
                 pixels[:, row] @ network.input.weight.T + state @ network.state.weight.T + network.input.bias
             )
         assert torch.allclose(network(pixels), state, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_anywhere_and_keeps_the_mean(share: float) -> None:
+    torch.manual_seed(1)
+    values = torch.ones(999, 1_001, requires_grad=True)
+    dropped = Dropout(share)(values)
+    kept = dropped > 0
+    assert float(kept.float().mean()) == pytest.approx(1 - share, abs=0.003)
+    assert torch.allclose(dropped[kept], torch.tensor(1 / (1 - share)))
+    for axis in (0, 1):  # no row and no column is special
+        assert float((kept.float().mean(axis) - (1 - share)).abs().max()) < 0.1
+    dropped.sum().backward()
+    assert torch.equal(values.grad, dropped.detach())
+
+
+def test_dropout_leaves_everything_in_evaluation() -> None:
+    values = torch.rand(5, 7)
+    assert torch.equal(Dropout(0.5).eval()(values), values)

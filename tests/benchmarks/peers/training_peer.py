@@ -51,6 +51,15 @@ def accuracy(network: nn.Module, loader: DataLoader) -> float:
     return right / len(loader.dataset)
 
 
+def usual_mlp(dropout: float) -> nn.Sequential:
+    """784-512-512-10 as `mnist-mlp` has it, of PyTorch's own layers."""
+    return nn.Sequential(
+        *(nn.Flatten(), nn.Linear(784, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(), nn.Dropout(dropout)),
+        *(nn.Linear(512, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(), nn.Dropout(dropout)),
+        nn.Linear(512, 10),
+    )
+
+
 def usual_cnn() -> nn.Sequential:
     return nn.Sequential(
         *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
