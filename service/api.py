@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from service import explain, metrics
@@ -26,7 +27,14 @@ from service.images import CanonicalMode
 from service.reading import ImageReader, Pictures, images_of, readable, refuse_too_many
 from service.repository import Repository, ServedModel
 from service.requests import caller_left, read_body
-from service.responses import Handler, answered_route, error_response, in_their_places, server_timing
+from service.responses import (
+    Handler,
+    JsonResponse,
+    answered_route,
+    error_response,
+    in_their_places,
+    server_timing,
+)
 from service.settings import Settings
 from service.uploads import parse_uploads
 
@@ -46,7 +54,7 @@ PAGE_HEADERS = {
 class PredictQuery(BaseModel):
     """The query of `POST /predict`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Annotated[str | None, Field(description="Which model answers.")] = None
     top_k: Annotated[int, Field(ge=1, le=10, description="How many labels `top` lists.")] = 1
@@ -64,9 +72,10 @@ class PredictQuery(BaseModel):
     ] = False
 
     @classmethod
-    def of(cls, request: Request) -> PredictQuery:
+    @lru_cache(maxsize=256)
+    def of(cls, query: bytes) -> PredictQuery:
         try:
-            return cls.model_validate(dict(request.query_params))
+            return cls.model_validate(dict(QueryParams(query)))
         except ValidationError as invalid:
             faults = "; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in invalid.errors())
             raise BadRequest(f"Bad query: {faults}.") from None
@@ -97,7 +106,7 @@ class Api:
 
     async def predict(self, request: Request) -> Response:
         """Read, canonicalise, classify; one prediction for each image, in order."""
-        query = PredictQuery.of(request)
+        query = PredictQuery.of(request.scope["query_string"])
         model = self._repository.get(query.model or self._repository.default)
         form = model.classifier.card.canonical_form
         if query.segments and (form != "digit" or query.canonical == "never"):
@@ -116,7 +125,7 @@ class Api:
         timing = server_timing(read_s, computed)
         if query.explain:
             timing += f", explain;dur={explain_s * 1000:.2f}"
-        return JSONResponse(
+        return JsonResponse(
             {
                 "model": model.classifier.name,
                 "version": model.classifier.version,
@@ -152,10 +161,10 @@ class Api:
     async def list_models(self, _: Request) -> Response:
         repository = self._repository
         models = [self._describe(repository.get(name)) for name in repository.names()]
-        return JSONResponse({"default": repository.default, "models": models})
+        return JsonResponse({"default": repository.default, "models": models})
 
     async def get_model(self, request: Request) -> Response:
-        return JSONResponse(self._describe(self._repository.get(request.path_params["name"])))
+        return JsonResponse(self._describe(self._repository.get(request.path_params["name"])))
 
     def _describe(self, model: ServedModel) -> Answer:
         return _describe_model(model, explains=explain.most_images(self._settings.max_queue) > 0)

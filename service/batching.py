@@ -77,6 +77,7 @@ class _Submission:
 
     images: Images
     arrived: float
+    timeout_s: float
     answer: asyncio.Future[Computed]
     caller_left: Callable[[], bool]
     probing: bool
@@ -170,15 +171,15 @@ class Batcher:
             self._observer.dropped("shed", len(images))
             raise Overloaded(f"{self._queued_images} images are waiting already; try again in a second.")
         loop = asyncio.get_running_loop()
-        submission = _Submission(images, time.monotonic(), loop.create_future(), caller_left, probing)
+        answer: asyncio.Future[Computed] = loop.create_future()
+        submission = _Submission(images, time.monotonic(), timeout_s, answer, caller_left, probing)
         self._queue.append(submission)
         self._count_queued(len(images))
         if self._worker is None:
             self._worker = loop.create_task(self._compute_until_empty())
-        late = DeadlineExceeded(f"No answer within {timeout_s:g} s; try again, or send fewer images.")
-        deadline = loop.call_later(timeout_s, self._drop, submission, "expired", late)
+        deadline = loop.call_later(timeout_s, self._expire, submission)
         try:
-            return await submission.answer
+            return await answer
         except asyncio.CancelledError:
             self._drop(submission, "cancelled", CallerGone("The request was cancelled."))
             raise
@@ -191,6 +192,10 @@ class Batcher:
         if self._worker is not None:
             await self._worker
         self._thread.shutdown()
+
+    def _expire(self, submission: _Submission) -> None:
+        late = f"No answer within {submission.timeout_s:g} s; try again, or send fewer images."
+        self._drop(submission, "expired", DeadlineExceeded(late))
 
     def _drop(self, submission: _Submission, reason: DropReason, error: DigitServeError) -> None:
         """Answer with `error`, and do not compute what still waits."""
@@ -221,8 +226,12 @@ class Batcher:
         """All that waits, up to the largest batch; oldest first."""
         shares: list[_Share] = []
         room = self._max_batch
+        now = time.monotonic()
         while self._queue and room:
             submission = self._queue[0]
+            if now >= submission.arrived + submission.timeout_s:  # its timer waits for a turn too
+                self._expire(submission)
+                continue
             if submission.caller_left():
                 self._drop(submission, "caller_gone", CallerGone("The connection closed before the answer."))
                 continue

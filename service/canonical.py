@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from math import gcd
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+import cv2
 import numpy as np
 
 from service.digits import draw_digit, draw_digits
@@ -65,7 +66,7 @@ def separate(picture: NDArray[np.uint8]) -> list[Segment]:
     smaller = without_repetition(picture)
     factor = picture.shape[0] // smaller.shape[0]
     if (canonical := _canonical_pixels(smaller, "digit")) is not None:
-        segments = [Segment(canonical, _box_of_ink(canonical))]
+        segments = [Segment(canonical, Box(*cv2.boundingRect(canonical)))]
     else:
         segments = draw_digits(smaller)
     return [segment._replace(box=Box(*(factor * side for side in segment.box))) for segment in segments]
@@ -74,11 +75,6 @@ def separate(picture: NDArray[np.uint8]) -> list[Segment]:
 def _refuse_tiny(picture: NDArray[np.uint8]) -> None:
     if min(picture.shape[:2]) < SMALLEST_SIDE:
         raise EmptyImage("The picture is too small to show anything: send one of at least 28x28 pixels.")
-
-
-def _box_of_ink(grey: NDArray[np.uint8]) -> Box:
-    (top, bottom), (left, right) = (grey.max(axis=axis).nonzero()[0][[0, -1]].tolist() for axis in (1, 0))
-    return Box(left, top, right - left + 1, bottom - top + 1)
 
 
 def _canonical_pixels(picture: NDArray[np.uint8], form: CanonicalForm) -> NDArray[np.uint8] | None:
@@ -124,32 +120,24 @@ def refuse_blank(grey: NDArray[np.uint8]) -> None:
 
 
 def _is_dataset_digit(grey: NDArray[np.uint8]) -> bool:
-    if _grey_corners(grey) != (0, 0, 0, 0) or grey.max() < BRIGHTEST:
+    if _grey_corners(grey) != (0, 0, 0, 0) or cv2.norm(grey, cv2.NORM_INF) < BRIGHTEST:
         return False
-    ink = grey.astype(np.float32)  # exact: no sum here needs more than 24 bits
-    by_row, by_column = ink @ _ONES, _ONES @ ink  # (28,) each
-    if not DIGIT_LONGER_SIDE[0] <= max(_extent(by_row), _extent(by_column)) <= DIGIT_LONGER_SIDE[1]:
+    if not DIGIT_LONGER_SIDE[0] <= max(cv2.boundingRect(grey)[2:]) <= DIGIT_LONGER_SIDE[1]:
         return False
-    low, high = (bound * by_row.sum() for bound in DIGIT_CENTRE)
-    return bool(low <= by_row @ _INDEX <= high and low <= by_column @ _INDEX <= high)
+    moments = cv2.moments(grey)
+    low, high = (bound * moments["m00"] for bound in DIGIT_CENTRE)
+    return low <= moments["m01"] <= high and low <= moments["m10"] <= high
 
 
 def _is_dataset_garment(grey: NDArray[np.uint8]) -> bool:
-    if sorted(_grey_corners(grey))[2] > GARMENT_CORNER or grey.max() < BRIGHTEST:
+    if sorted(_grey_corners(grey))[2] > GARMENT_CORNER or cv2.norm(grey, cv2.NORM_INF) < BRIGHTEST:
         return False
-    return max(_extent(grey.max(axis=1)), _extent(grey.max(axis=0))) >= GARMENT_LONGER_SIDE
+    return max(cv2.boundingRect(grey)[2:]) >= GARMENT_LONGER_SIDE
 
 
 def _grey_corners(grey: NDArray[np.uint8]) -> tuple[int, int, int, int]:
     return grey.item(0, 0), grey.item(0, -1), grey.item(-1, 0), grey.item(-1, -1)
 
 
-def _extent(profile: NDArray[Any]) -> int:
-    """Length from the first to the last entry that is not zero."""
-    filled = profile.nonzero()[0]
-    return int(filled[-1] - filled[0]) + 1
-
-
-_ONES, _INDEX = np.ones(SIDE, np.float32), np.arange(SIDE, dtype=np.float32)
 _IS_CANONICAL = {"digit": _is_dataset_digit, "garment": _is_dataset_garment}
 _DRAW = {"digit": draw_digit, "garment": draw_garment}

@@ -230,6 +230,8 @@ def _load(file: ImageFile.ImageFile) -> tuple[NDArray[np.uint8], tuple[int, int]
 
 def _orientation(file: ImageFile.ImageFile) -> Any:
     """EXIF's orientation tag; a broken EXIF block is no reason to refuse a picture that decodes."""
+    if not file.info:  # there is nothing beside the pixels, and asking for it takes as long as decoding 28x28
+        return None
     try:
         return file.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # noqa: BLE001  # see _decode: corrupt bytes raise anything

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from service import __version__, metrics
@@ -25,7 +25,7 @@ from service.exposition import model_totals
 from service.reading import ImageReader, readable
 from service.repository import Repository, ServedModel
 from service.requests import caller_left, read_body
-from service.responses import Handler, answered_route, error_headers, server_timing
+from service.responses import Handler, JsonResponse, answered_route, error_headers, server_timing
 from service.settings import Settings
 from service.tensors_v2 import (
     InferRequest,
@@ -75,19 +75,19 @@ class ProtocolV2:
         return answered_route(path, handler, [method], self._drain, error_response)
 
     async def server_metadata(self, _: Request) -> Response:
-        return JSONResponse({"name": "digitserve", "version": __version__, "extensions": EXTENSIONS})
+        return JsonResponse({"name": "digitserve", "version": __version__, "extensions": EXTENSIONS})
 
     async def live(self, _: Request) -> Response:
-        return JSONResponse({"live": True})
+        return JsonResponse({"live": True})
 
     async def ready(self, _: Request) -> Response:
         if not self._repository.ready or self._drain.draining:
             raise NotReady("The server is not ready.")
-        return JSONResponse({"ready": True})
+        return JsonResponse({"ready": True})
 
     async def model_metadata(self, request: Request) -> Response:
         model = self._model(request)
-        return JSONResponse(
+        return JsonResponse(
             {
                 "name": model.classifier.name,
                 "versions": [model.classifier.version],
@@ -102,11 +102,11 @@ class ProtocolV2:
 
     async def model_ready(self, request: Request) -> Response:
         model = self._model(request)
-        return JSONResponse({"name": model.classifier.name, "ready": True})
+        return JsonResponse({"name": model.classifier.name, "ready": True})
 
     async def model_config(self, request: Request) -> Response:
         model = self._model(request)
-        return JSONResponse(
+        return JsonResponse(
             {
                 "name": model.classifier.name,
                 "platform": "onnxruntime_onnx",
@@ -122,14 +122,14 @@ class ProtocolV2:
         )
 
     async def model_statistics(self, request: Request) -> Response:
-        return JSONResponse({"model_stats": [_statistics(self._model(request))]})
+        return JsonResponse({"model_stats": [_statistics(self._model(request))]})
 
     async def all_statistics(self, _: Request) -> Response:
         models = [self._repository.get(name) for name in self._repository.names()]
-        return JSONResponse({"model_stats": [_statistics(model) for model in models]})
+        return JsonResponse({"model_stats": [_statistics(model) for model in models]})
 
     async def repository_index(self, _: Request) -> Response:
-        return JSONResponse(
+        return JsonResponse(
             [
                 {
                     "name": entry.name,
@@ -147,12 +147,12 @@ class ProtocolV2:
         if name not in self._settings.model_names():
             raise ModelNotFound(f"There is no artifact {name[:80]!r} in the folder of models.")
         await self._repository.load(name)
-        return JSONResponse({})
+        return JsonResponse({})
 
     async def unload(self, request: Request) -> Response:
         self._refuse_unless_controlled()
         await self._repository.unload(self._model(request).classifier.name)
-        return JSONResponse({})
+        return JsonResponse({})
 
     async def infer(self, request: Request) -> Response:
         """Run the model on canonical pixels as they are, or on encoded pictures."""
@@ -235,4 +235,4 @@ def _statistics(model: ServedModel) -> dict[str, Any]:
 
 def error_response(error: DigitServeError, _: str) -> Response:
     """The response to `error` as the protocol wants it."""
-    return JSONResponse({"error": error.message}, status_code=error.status, headers=error_headers(error))
+    return JsonResponse({"error": error.message}, status_code=error.status, headers=error_headers(error))

@@ -7,9 +7,11 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 
+import orjson
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from service import logs, metrics
 from service.answers import Answer
@@ -34,33 +36,52 @@ SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 RETRY_AFTER_S = 1
 
 
+class JsonResponse(Response):
+    """JSON by orjson, which takes a tenth of the standard encoder's time."""
+
+    media_type = "application/json"
+
+    def render(self, content: object) -> bytes:
+        return orjson.dumps(content)
+
+
 def answered_route(
     path: str, handler: Handler, methods: list[str], drain: Drain, error_response: ErrorResponse
 ) -> Route:
     """`handler` at `path`: errors become responses, every answer is counted and carries its request id."""
+    return Route(path, Answered(path, handler, drain, error_response), methods=methods)
 
-    async def endpoint(request: Request) -> Response:
+
+class Answered:
+    """The ASGI application of a route; a function would be wrapped to catch what is caught here."""
+
+    def __init__(self, path: str, handler: Handler, drain: Drain, error_response: ErrorResponse) -> None:
+        self._path = path
+        self._handler = handler
+        self._drain = drain
+        self._error_response = error_response
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
+        request = Request(scope, receive, send)
         request_id = _request_id(request)
         failure: Exception | None = None
         try:
-            response = await handler(request)
+            response = await self._handler(request)
         except DigitServeError as error:
             failure = error
-            response = error_response(error, request_id)
+            response = self._error_response(error, request_id)
         except Exception as error:  # noqa: BLE001 - the log tells its cause, and this caller its request id
             failure = error
-            response = error_response(DigitServeError("Something went wrong here."), request_id)
+            response = self._error_response(DigitServeError("Something went wrong here."), request_id)
         response.headers["x-request-id"] = request_id
-        if drain.draining:
+        if self._drain.draining:
             response.headers["connection"] = "close"
         seconds = time.perf_counter() - started
         response.headers.setdefault("server-timing", f"total;dur={seconds * 1000:.2f}")
-        metrics.request_answered(path, response.status_code, seconds)
-        logs.answered(path, response.status_code, request_id, seconds, failure)
-        return response
-
-    return Route(path, endpoint, methods=methods)
+        metrics.request_answered(self._path, response.status_code, seconds)
+        logs.answered(self._path, response.status_code, request_id, seconds, failure)
+        await response(scope, receive, send)
 
 
 def refusal(known: Sequence[Route]) -> Handler:
@@ -116,7 +137,7 @@ def error_response(error: DigitServeError, request_id: str) -> Response:
     body: Answer = {"code": error.code, "message": error.message, "request_id": request_id}
     if isinstance(error, AllImagesRejected):
         body["details"] = [describe_error(rejected) for rejected in error.errors]
-    return JSONResponse({"error": body}, status_code=error.status, headers=error_headers(error))
+    return JsonResponse({"error": body}, status_code=error.status, headers=error_headers(error))
 
 
 def error_headers(error: DigitServeError) -> dict[str, str]:

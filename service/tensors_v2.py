@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
+import orjson
 from annotated_types import Len
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
@@ -236,7 +237,7 @@ def write_infer_response(
     document = {"model_name": name, "model_version": version, "outputs": described}
     if call.document.id is not None:
         document["id"] = call.document.id
-    head = json.dumps(document, separators=(",", ":")).encode()
+    head = orjson.dumps(document)
     return b"".join([head, *chunks]), len(head) if chunks else None
 
 
