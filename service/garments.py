@@ -21,9 +21,16 @@ WORKING_SIDE = 256  # at least so many pixels of the longer side are worked on
 CUT_SIDE = 96  # and so many where a photograph's ground has to be told from the garment
 CUT_ROUNDS = 4
 GROUND_RIM = 0.05  # of each side that is surely ground in a photograph
-TOLERANCE = 0.05  # of full scale, in any colour, within which a pixel may be plain ground
-PLAIN = 0.8  # of the picture's edge has the ground's colour within twice that, or the ground is not plain
-SCRAP = 0.02  # of the largest piece's area: what is smaller is no part of the garment
+RIM_COLOURS = 4  # that a photograph's ground has
+RIM_NEAR = (
+    12  # units of CIELAB in 8 bits: at the rim so near to its colours is probably ground, inside less so
+)
+TOLERANCE = 0.05  # of full scale, in any colour, within which a pixel is plain ground
+PLAIN = 0.9  # of the picture's edge has the ground's colour, or the ground is not plain
+GRAIN = 1.0  # pixels: deviation of the Gaussian that takes away the grain of the edge
+FIT_ROUNDS = 3
+SCRAP = 0.05  # of the largest piece's area: what is smaller is no part of the garment
+DARK = 0.2  # ground that is darker than this shows garments as the data set does, bright on black
 GARMENT_SHARE = (0.05, 0.9)  # of a photograph: a cut of another size has failed
 OPAQUE = 0.5
 COLOUR = 3  # channels, and dimensions of an array that has them
@@ -67,15 +74,36 @@ def shrink(picture: NDArray[np.uint8], longer_side: int) -> NDArray[np.uint8]:
 
 
 def cloth_mask(colours: Colours) -> Mask:
-    """Find the garment on an opaque picture."""
-    edge = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
-    ground = np.median(edge, axis=0)
-    differs = np.abs(colours - ground).max(axis=2) > TOLERANCE
-    is_plain = float((np.abs(edge - ground).max(axis=1) < 2 * TOLERANCE).mean()) > PLAIN
-    if is_plain or min(colours.shape[:2]) < SIDE:
-        return np.asarray(differs)
-    cut = grab_cut(colours)
-    return cut if GARMENT_SHARE[0] < float(cut.mean()) < GARMENT_SHARE[1] else np.asarray(differs)
+    """Find the garment on an opaque picture: what differs from a plain ground, else by GrabCut."""
+    ground = plain_ground(colours)
+    if ground is None and min(colours.shape[:2]) >= SIDE:
+        cut = grab_cut(colours)
+        if GARMENT_SHARE[0] < float(cut.mean()) < GARMENT_SHARE[1]:
+            return cut
+    if ground is None:
+        ground = np.median(edge_of(colours), axis=0)
+    return np.asarray(np.abs(colours - ground).max(axis=2) > TOLERANCE)
+
+
+def plain_ground(colours: Colours) -> Colours | None:
+    """The ground as a colour that changes evenly with the light, or None where it is not plain."""
+    height, width = colours.shape[:2]
+    down, right = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    plane = np.stack([np.ones_like(down), down, right], axis=2).astype(np.float32)
+    smooth = np.asarray(cv2.GaussianBlur(colours, (0, 0), GRAIN), np.float32)
+    edge, places = edge_of(smooth), edge_of(plane)
+    off = np.abs(edge - np.median(edge, axis=0)).max(axis=1)
+    for _ in range(FIT_ROUNDS):  # the garment may reach the edge, so the fit forgets what lies far off it
+        near = off <= 2 * np.median(off) + TOLERANCE
+        slopes = np.linalg.lstsq(places[near], edge[near], rcond=None)[0]
+        off = np.abs(edge - places @ slopes).max(axis=1)
+    if float((off < TOLERANCE).mean()) < PLAIN:
+        return None
+    return np.asarray(np.clip(plane @ slopes, 0, 1), np.float32)
+
+
+def edge_of(picture: Colours) -> NDArray[np.float32]:
+    return np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
 
 
 def grab_cut(colours: Colours) -> Mask:
@@ -84,15 +112,33 @@ def grab_cut(colours: Colours) -> Mask:
     C. Rother, V. Kolmogorov and A. Blake: GrabCut, ACM Transactions on Graphics 23 (2004), 309.
     """
     small = shrink(np.rint(colours * 255).astype(np.uint8), CUT_SIDE)
-    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
+    lab = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), np.uint8)
     mask = np.full(small.shape[:2], cv2.GC_PR_FGD, np.uint8)
     rim = [max(1, round(size * GROUND_RIM / 2)) for size in small.shape[:2]]
     mask[: rim[0]] = mask[-rim[0] :] = mask[:, : rim[1]] = mask[:, -rim[1] :] = cv2.GC_BGD
+    ground = mask == cv2.GC_BGD
+    like_ground = ~ground & (_away_from_rim(lab, ground) < RIM_NEAR)
+    if (like_ground | ground).all():  # GrabCut needs some of both to learn from
+        return np.zeros(colours.shape[:2], bool)
+    mask[like_ground] = cv2.GC_PR_BGD
     cv2.setRNGSeed(0)  # k-means starts the colour models: the same picture gets the same answer
     unused = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(lab, mask, (0, 0, 0, 0), *unused, CUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
     cloth = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
     return np.asarray(cv2.resize(cloth, colours.shape[1::-1], interpolation=cv2.INTER_LINEAR) >= OPAQUE)
+
+
+def _away_from_rim(lab: NDArray[np.uint8], rim: Mask) -> Map:
+    """How unlike the rim's colours each pixel is; more so towards the middle, where ground is rarer."""
+    colours = lab[rim].astype(np.float32)
+    unused = np.zeros((len(colours), 1), np.int32)
+    cv2.setRNGSeed(0)
+    stop = (cv2.TERM_CRITERIA_MAX_ITER, 10, 0)
+    _, _, centres = cv2.kmeans(colours, RIM_COLOURS, unused, stop, 1, cv2.KMEANS_PP_CENTERS)
+    away = np.linalg.norm(lab[:, :, np.newaxis] - centres, axis=3).min(axis=2)
+    down, right = np.meshgrid(*(np.linspace(-1, 1, side) for side in rim.shape), indexing="ij")
+    outward = np.maximum(np.maximum(np.abs(down), np.abs(right)), 1e-6)
+    return np.asarray(away / outward, np.float32)
 
 
 def pieces(mask: Mask) -> Mask:
@@ -104,9 +150,9 @@ def pieces(mask: Mask) -> Mask:
 
 
 def bright(light: Map, cloth: Mask) -> Map:
-    """Make the cloth bright on a ground of 0: the negative, unless the ground is darker than the cloth."""
+    """Put the cloth on a ground of 0 as the data set has it: negative, unless its ground is black."""
     ground = float(np.median(light[~cloth])) if not cloth.all() else 1.0
-    values = light if float(np.median(light[cloth])) > ground else 1 - light
+    values = light if ground < min(DARK, float(np.median(light[cloth]))) else 1 - light
     return np.asarray(values * cloth, np.float32)
 
 

@@ -1,0 +1,95 @@
+"""Product pictures: images of Fashion-MNIST turned back into what shops and people send.
+
+Each rendering takes canonical pixels, uint8 (28, 28), and a random generator, and returns an upload's bytes.
+The data set is negated grey, so a picture of its garment is the negative: on white, the pixels themselves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from .scene import WHITE, enlarge, on_canvas, ramp, save
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Rendering = Callable[[NDArray[np.uint8], np.random.Generator], bytes]
+    Colours = NDArray[np.float64]
+
+FAINT = 12  # of 255: what is darker is ground, if it reaches the edge
+
+
+def garment(image: NDArray[np.uint8], rng: np.random.Generator) -> tuple[Colours, NDArray[np.float64]]:
+    """A garment's colours (height, width, 3) and opacity, large, somewhere on a larger canvas."""
+    ground = np.pad((image < FAINT).astype(np.uint8), 1, constant_values=1)
+    cv2.floodFill(ground, None, (0, 0), 2)
+    opaque = np.where(ground[1:-1, 1:-1] == 2, 0, 255).astype(np.uint8)
+    both = np.random.default_rng(rng.integers(1 << 32)), rng
+    state = both[0].bit_generator.state
+    layers = []
+    for layer in (image, opaque):  # the same scale, filter and place for both
+        both[0].bit_generator.state = state
+        layers.append(on_canvas(enlarge(layer, both[0]), both[0], spare=0.6).astype(np.float64))
+    return np.repeat(1 - layers[0][:, :, np.newaxis], 3, axis=2), layers[1]
+
+
+def on_ground(image: NDArray[np.uint8], rng: np.random.Generator, colour: Colours) -> Colours:
+    colours, opacity = garment(image, rng)
+    return colour + opacity[:, :, np.newaxis] * (colours - colour)
+
+
+def pale(rng: np.random.Generator) -> Colours:
+    """A light colour, as backdrops have."""
+    return rng.uniform(0.75, 1, 3)
+
+
+def white(image: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+    return save(on_ground(image, rng, WHITE))
+
+
+def white_jpeg_50(image: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+    return save(on_ground(image, rng, WHITE), "JPEG", quality=50)
+
+
+def plain(image: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+    return save(on_ground(image, rng, pale(rng)))
+
+
+def plain_jpeg_50(image: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+    return save(on_ground(image, rng, pale(rng)), "JPEG", quality=50)
+
+
+def transparent(image: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+    """On nothing; what hides under full transparency is black or white."""
+    colours, opacity = garment(image, rng)
+    colours = np.where(opacity[:, :, np.newaxis] > 0, colours, float(rng.integers(0, 2)))
+    return save(np.dstack([colours, opacity]))
+
+
+def noisy(image: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+    """Grain of the camera: up to a twentieth of full scale at every pixel."""
+    picture = on_ground(image, rng, 0.95 * WHITE)
+    return save(picture + rng.normal(0, rng.uniform(0.01, 0.05), picture.shape), "JPEG", quality=80)
+
+
+def shaded(image: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+    """A backdrop that gets darker to one side by up to two fifths."""
+    picture = on_ground(image, rng, pale(rng))
+    light = 1 - rng.uniform(0.1, 0.4) * ramp(picture.shape[:2], rng)
+    return save(picture * light[:, :, np.newaxis], "JPEG", quality=80)
+
+
+RENDERINGS: tuple[Rendering, ...] = (
+    white,
+    white_jpeg_50,
+    plain,
+    plain_jpeg_50,
+    transparent,
+    noisy,
+    shaded,
+)
