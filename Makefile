@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --quiet --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test lint test-containers train bench check constraints clean
+.PHONY: help serve setup test lint test-reliability test-containers train bench check constraints clean
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -23,6 +23,9 @@ lint: $(VENV)/everything
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
+
+test-reliability: $(VENV)/everything ## load, faults, bad input, access, against real servers (a quarter of an hour)
+	$(RUN) -m pytest -m 'reliability or not reliability' tests/reliability
 
 test-containers: $(VENV)/everything ## build the serving image and test it running (needs Docker or podman)
 	TEST_CONTAINERS=1 $(RUN) -m pytest tests/test_containers.py tests/test_containers_running.py

@@ -36,7 +36,7 @@ from service.responses import (
     server_timing,
 )
 from service.settings import Settings
-from service.uploads import parse_uploads
+from service.uploads import UploadLimits, parse_uploads
 
 PAGE = Path(__file__).parent / "page"
 PAGE_KINDS = {".css", ".html", ".js", ".svg"}
@@ -91,6 +91,7 @@ class Api:
         self._reader = reader
         self._drain = drain
         self._settings = settings
+        self._limits = UploadLimits(settings.max_images, settings.max_parts, settings.max_json_values)
         metrics = self.get_metrics if settings.open_metrics else keys.guarded(self.get_metrics)
         self.routes = [
             self._route("/predict", keys.guarded(self.predict), ["POST"]),
@@ -111,9 +112,9 @@ class Api:
         form = model.classifier.card.canonical_form
         if query.segments and (form != "digit" or query.canonical == "never"):
             raise BadRequest("segments=true is for models of digits, and not for canonical=never.")
-        body = await read_body(request, self._settings.max_request_bytes)
+        body = await read_body(request, self._settings.max_request_bytes, self._settings.max_pending_bytes)
         started = time.perf_counter()
-        uploads = parse_uploads(body, request.headers.get("content-type", ""), self._settings.max_images)
+        uploads = parse_uploads(body, request.headers.get("content-type", ""), self._limits)
         if query.segments:
             pictures: Pictures = await self._reader.read_digits(uploads)
         else:

@@ -28,7 +28,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import connections, exposition, logs, metrics, openapi, protocol_v2, responses, tracing
+from service import connections, exposition, liveness, logs, metrics, openapi, protocol_v2, responses, tracing
 from service.access import Keys
 from service.api import Api
 from service.draining import Drain
@@ -49,7 +49,7 @@ FOLLOW_INTERVAL_S = 1.0
 
 def web_app(repository: Repository, drain: Drain, keys: Keys, settings: Settings) -> ASGIApp:
     """All our routes, and one that refuses the rest."""
-    reader = ImageReader(settings.max_pixels)
+    reader = ImageReader(settings.max_pixels, timeout_s=settings.timeout_ms / 1000)
 
     async def describe(_: Request) -> Response:
         return responses.JsonResponse(openapi.document())
@@ -104,7 +104,7 @@ SETTINGS = Settings()
 BENTOML_TIMEOUT_S = (SETTINGS.transfer_ms + SETTINGS.timeout_ms) / 1000 + connections.LOOK_INTERVAL_S + 1
 REPOSITORY = Repository(SETTINGS)
 KEYS = Keys(SETTINGS.api_keys_file)
-DRAIN = Drain(drain_s=SETTINGS.drain_ms / 1000, alone=SETTINGS.workers == 1)
+DRAIN = Drain(drain_s=SETTINGS.drain_ms / 1000, workers=SETTINGS.workers)
 
 
 @bentoml.service(
@@ -133,6 +133,8 @@ class DigitServe:
         except (ArtifactRejected, KeysRejected, tracing.ExporterUnknown) as error:
             raise BentoMLConfigException(str(error)) from None
         exposition.make_folder()
+        # In its own images BentoML replaces no dead worker, as if the container ended with it; it does not.
+        os.environ.pop("BENTOML_CONTAINERIZED", None)
         # Each worker shares the cores, and drains, by how many there are.
         os.environ["DIGITSERVE_WORKERS"] = str(_worker_processes())
 
@@ -144,13 +146,14 @@ class DigitServe:
         self._tracing = tracing.start() if SETTINGS.tracing else None
         KEYS.load()
         await asyncio.to_thread(REPOSITORY.open)
-        self._following = asyncio.create_task(REPOSITORY.follow(FOLLOW_INTERVAL_S))
+        exposition.reserve_space()
+        watched = [REPOSITORY.follow(FOLLOW_INTERVAL_S), liveness.watch(REPOSITORY, SETTINGS.stuck_ms / 1000)]
         server = connections.running_server()
-        self._watching = None
         if server is not None:
             connections.bound(server, SETTINGS)
-            self._watching = asyncio.create_task(connections.watch(server))
+            watched.append(connections.watch(server))
             DRAIN.install(server)
+        self._watching = [asyncio.create_task(task) for task in watched]
         # What is loaded now stays. Collections of this large heap were the long tail of every answer.
         gc.collect()
         gc.freeze()
@@ -158,13 +161,15 @@ class DigitServe:
 
     @bentoml.on_shutdown
     async def close(self) -> None:
-        self._following.cancel()
-        if self._watching is not None:
-            self._watching.cancel()
+        for watching in self._watching:
+            watching.cancel()
         await REPOSITORY.close()
         metrics.GATHERED.count()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.shutdown)
+
+    async def __is_alive__(self) -> bool:
+        return liveness.is_alive()
 
     async def __is_ready__(self) -> bool:
         return REPOSITORY.ready and not DRAIN.draining

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import resource
 import signal
 import socket
 import struct
@@ -27,6 +28,8 @@ from service.settings import Settings
 LOOK_INTERVAL_S = 1.0
 # A closed connection whose peer does not take its leave (TLS asks it to) is cut off after so long.
 GOODBYE_S = 1.0
+# For models, metrics, logs and libraries; a worker was seen to hold 40 without any connection.
+RESERVED_DESCRIPTORS = 100
 # What may be around the body of one request beyond its head: the sizes of chunks, their extensions, trailers.
 MAX_FRAMING_BYTES = 2**20
 
@@ -146,9 +149,22 @@ def running_server() -> uvicorn.Server | None:
     return owner if isinstance(owner, uvicorn.Server) else None
 
 
+def _connections_at_most(settings: Settings) -> int:
+    """The setting, or what the descriptors of this process allow: past those even a refusal is impossible."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    possible = max(1, hard - RESERVED_DESCRIPTORS)
+    if possible < settings.max_connections:
+        log.warning(
+            "%d file descriptors allow %d connections, not %d", hard, possible, settings.max_connections
+        )
+    return min(possible, settings.max_connections)
+
+
 def bound(server: uvicorn.Server, settings: Settings) -> None:
     """Have `server`, which does not listen yet, keep our limits, and no browser guess at an answer's type."""
-    limits = Limits(settings.max_connections, settings.max_header_bytes, settings.transfer_ms / 1000)
+    limits = Limits(_connections_at_most(settings), settings.max_header_bytes, settings.transfer_ms / 1000)
     server.config.http_protocol_class = partial(BoundedProtocol, limits)  # type: ignore[assignment]
     server.config.encoded_headers.append((b"x-content-type-options", b"nosniff"))
 

@@ -157,12 +157,14 @@ class ProtocolV2:
     async def infer(self, request: Request) -> Response:
         """Run the model on canonical pixels as they are, or on encoded pictures."""
         model = self._model(request)
-        body = await read_body(request, self._settings.max_request_bytes)
+        body = await read_body(request, self._settings.max_request_bytes, self._settings.max_pending_bytes)
         body = decompressed(
             body, request.headers.get("content-encoding", ""), self._settings.max_request_bytes
         )
         started = time.perf_counter()
-        call = read_infer_request(body, request.headers.get("inference-header-content-length"))
+        call = read_infer_request(
+            body, request.headers.get("inference-header-content-length"), self._settings.max_json_values
+        )
         images = await self._images(call, model)
         read_s = time.perf_counter() - started
         asked_ms = call.document.parameters.timeout / 1000

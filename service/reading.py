@@ -12,7 +12,7 @@ from typing import TypeVar
 from service import metrics
 from service.batching import Images
 from service.canonical import CanonicalForm
-from service.errors import AllImagesRejected, ImageRejected, TooManyImages
+from service.errors import AllImagesRejected, DeadlineExceeded, ImageRejected, TooManyImages
 from service.images import CanonicalMode, is_large, read_digits, read_image
 from service.segments import Segment
 from service.uploads import Upload
@@ -27,8 +27,9 @@ INLINE_IMAGES = 4
 class ImageReader:
     """Decodes and canonicalises."""
 
-    def __init__(self, max_pixels: int) -> None:
+    def __init__(self, max_pixels: int, *, timeout_s: float) -> None:
         self._max_pixels = max_pixels
+        self._timeout_s = timeout_s
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
 
     async def read(
@@ -47,16 +48,23 @@ class ImageReader:
     ) -> list[Read | ImageRejected]:
         started = time.perf_counter()
         if len(uploads) <= INLINE_IMAGES and not any(is_large(u) for u in uploads if isinstance(u, bytes)):
-            images = _read_all(uploads, read)
+            images = self._read_all(uploads, read, started)
         else:
             loop = asyncio.get_running_loop()
-            images = await loop.run_in_executor(self._threads, _read_all, uploads, read)
+            images = await loop.run_in_executor(self._threads, self._read_all, uploads, read, started)
         metrics.pictures_decoded(form, time.perf_counter() - started)
         return images
 
-
-def _read_all(uploads: Sequence[Upload], read: Callable[[bytes], Read]) -> list[Read | ImageRejected]:
-    return [_read_one(upload, read) for upload in uploads]
+    def _read_all(
+        self, uploads: Sequence[Upload], read: Callable[[bytes], Read], started: float
+    ) -> list[Read | ImageRejected]:
+        """Read one after another, as long as there is time; small files can hold very large pictures."""
+        images = []
+        for upload in uploads:
+            if time.perf_counter() - started > self._timeout_s:
+                raise DeadlineExceeded("Reading the images takes too long; send fewer or smaller ones.")
+            images.append(_read_one(upload, read))
+        return images
 
 
 def _read_one(upload: Upload, read: Callable[[bytes], Read]) -> Read | ImageRejected:

@@ -72,7 +72,7 @@ class Repository:
     async def refresh(self) -> None:
         """Load every artifact that is new or has changed; a refused one leaves the old one in service."""
         names = self._settings.model_names()
-        for name in names:
+        for name in dict.fromkeys((*names, self.default)):
             signature = await asyncio.to_thread(_signature, self._settings.models_dir, name)
             if signature != self._signatures.get(name) and name not in self._unloaded:
                 self._signatures[name] = signature
@@ -137,6 +137,10 @@ class Repository:
     @property
     def ready(self) -> bool:
         return bool(self._models)
+
+    def computing_for_s(self) -> float:
+        """Seconds that the longest of the present batches has been computed; 0 when idle."""
+        return max((model.batcher.computing_for_s for model in self._models.values()), default=0.0)
 
     @property
     def default(self) -> str:

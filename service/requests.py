@@ -1,21 +1,52 @@
-"""How a request arrives: its body within a limit, and the news that its sender has left."""
+"""How a request arrives: its body within limits, and the news that its sender has left."""
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 
-from service.errors import CallerGone, RequestTooLarge
+from service.errors import CallerGone, Overloaded, RequestTooLarge
 
 # A sender that is told 413 before it has sent everything may see a broken connection instead of the answer,
 # so an oversized body is read to its end as long as that stays cheap.
 DRAINED_BYTES = 128 * 2**20
+# Bodies up to this size are not counted among those in hand: all connections together bring little of them.
+SMALL_BODY_BYTES = 64 * 2**10
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
+class BodiesInHand:
+    """How much this process holds of large bodies, from their arrival to the end of their request."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def take(self, count: int, most: int) -> None:
+        """Count so many more bytes, until the task of this request ends.
+
+        Raises:
+            Overloaded: they would be more than `most`.
+        """
+        if self._bytes + count > most:
+            raise Overloaded("Too much is being uploaded already; try again in a second.")
+        self._bytes += count
+        task = asyncio.current_task()
+        assert task is not None, "a request is answered in a task"
+        task.add_done_callback(lambda _: self._give_back(count))
+
+    def _give_back(self, count: int) -> None:
+        self._bytes -= count
+
+
+IN_HAND = BodiesInHand()
+
+
+async def read_body(request: Request, max_bytes: int, max_pending_bytes: int) -> bytes:
     """The whole body.
 
     Raises:
         RequestTooLarge: it has more than `max_bytes`; nothing of the excess is kept.
+        Overloaded: the large bodies in hand would be more than `max_pending_bytes`.
         CallerGone: the sender left before its end.
     """
     if int(request.headers.get("content-length", 0)) > DRAINED_BYTES:
@@ -31,6 +62,8 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
         received += len(message["body"])
         if received <= max_bytes:
             chunks.append(message["body"])
+            if received > SMALL_BODY_BYTES:
+                IN_HAND.take(len(message["body"]), max_pending_bytes)
     if received > max_bytes:
         raise _too_large(max_bytes)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -34,6 +34,11 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="inference threads a worker; 0 shares the cores it may use")
 
     max_request_bytes: int = Field(32 * 2**20, ge=1, description="largest request body")
+    max_pending_bytes: int = Field(
+        256 * 2**20, ge=1, description="most bytes of large request bodies that one worker holds at once"
+    )
+    max_parts: int = Field(1_024, ge=1, description="most parts of a form, files or not")
+    max_json_values: int = Field(1_000_000, ge=1, description="most values in the JSON of one request")
     max_header_bytes: int = Field(32 * 2**10, ge=1_000, description="largest head of a request")
     max_connections: int = Field(1_000, ge=1, description="most connections of one worker")
     transfer_ms: int = Field(
@@ -44,6 +49,9 @@ class Settings(BaseSettings):
     max_batch: int = Field(64, ge=1, description="largest batch that is computed at once")
     max_queue: int = Field(1024, ge=1, description="most images that wait for one model")
     timeout_ms: int = Field(5_000, ge=1, le=9_000, description="deadline of a request, from its last byte")
+    stuck_ms: int = Field(
+        20_000, ge=100, description="how long one batch may be computed before `/livez` fails"
+    )
     drain_ms: int = Field(500, ge=0, le=60_000, description="how long SIGTERM leaves open connections in use")
 
     api_keys_file: Path | None = Field(
@@ -76,6 +84,15 @@ class Settings(BaseSettings):
         if self.max_queue < self.max_images:
             raise ValueError(
                 f"max_queue ({self.max_queue}) must hold one request of max_images ({self.max_images})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_largest_body_may_be_held(self) -> Settings:
+        if self.max_pending_bytes < self.max_request_bytes:
+            held, largest = self.max_pending_bytes, self.max_request_bytes
+            raise ValueError(
+                f"max_pending_bytes ({held}) must hold one request of max_request_bytes ({largest})"
             )
         return self
 

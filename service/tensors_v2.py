@@ -6,7 +6,6 @@ the order of their descriptions. An element of a BYTES tensor is its length in f
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 import zlib
@@ -23,6 +22,7 @@ from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
 from service.batching import Images
 from service.errors import BadBase64, BadRequest, EmptyUpload, RequestTooLarge
+from service.json_bodies import parse_json
 from service.uploads import Upload
 
 DATATYPES = {"FP32": "<f4", "UINT8": "<u1"}
@@ -116,11 +116,12 @@ def compressed(content: bytes, accepted: str) -> tuple[bytes, str | None]:
     return deflater.compress(content) + deflater.flush(), encoding
 
 
-def read_infer_request(body: bytes, header_length: str | None) -> InferRequest:
+def read_infer_request(body: bytes, header_length: str | None, max_json_values: int) -> InferRequest:
     """The call in `body`, of which the first `header_length` bytes are JSON; None for all.
 
     Raises:
         BadRequest: with what is wrong about it.
+        RequestTooLarge: its JSON holds more than `max_json_values` values.
     """
     if header_length is None:
         head, binary = body, memoryview(b"")
@@ -129,12 +130,10 @@ def read_infer_request(body: bytes, header_length: str | None) -> InferRequest:
     else:
         head, binary = body[: int(header_length)], memoryview(body)[int(header_length) :]
     try:
-        document = InferDocument.model_validate(json.loads(head))
+        document = InferDocument.model_validate(parse_json(head, max_json_values))
     except ValidationError as invalid:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in invalid.errors()]
         raise BadRequest(f"Bad inference request: {'; '.join(faults[:5])}.") from None
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"The JSON cannot be read: {error}.") from error
     [tensor] = document.inputs
     if tensor.name != "images":
         raise BadRequest(f"There is no input {tensor.name[:80]!r}; the one input is `images`.")

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import binascii
-import json
 import re
 from base64 import b64decode
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from multipart import MultipartError, PushMultipartParser, parse_options_header
 
 from service.errors import BadBase64, BadRequest, EmptyUpload, ImageRejected, TooManyImages
 from service.images import is_image
+from service.json_bodies import parse_json
 
 Upload = bytes | ImageRejected  # what could not even be read keeps its place among its neighbours
 
 DATA_URL = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 
 
-def parse_uploads(body: bytes, content_type: str, max_images: int) -> list[Upload]:
+@dataclass(frozen=True)
+class UploadLimits:
+    """The most of everything that one request may hold."""
+
+    images: int = 256
+    parts: int = 1_024
+    json_values: int = 1_000_000
+
+
+def parse_uploads(body: bytes, content_type: str, limits: UploadLimits) -> list[Upload]:
     """The uploads in `body`, at least one, in order.
 
     A raw image is known by its content, so that neither its declared type nor its name ever matters.
 
     Raises:
         BadRequest: an empty body, a form without a file or boundary, or JSON of another shape.
-        TooManyImages: more than `max_images`.
+        RequestTooLarge, TooManyImages: more of something than `limits` allow.
     """
     if not body:
         raise BadRequest(
@@ -33,27 +43,27 @@ def parse_uploads(body: bytes, content_type: str, max_images: int) -> list[Uploa
         )
     media_type, options = parse_options_header(content_type)
     if media_type == "multipart/form-data":
-        return _form_files(body, options, max_images)
+        return _form_files(body, options, limits)
     if body.lstrip()[:1] == b"{" or (media_type == "application/json" and not is_image(body)):
-        return _json_images(body, max_images)
+        return _json_images(body, limits)
     return [body]
 
 
-def _form_files(body: bytes, options: Mapping[str, str], max_images: int) -> list[Upload]:
+def _form_files(body: bytes, options: Mapping[str, str], limits: UploadLimits) -> list[Upload]:
     boundary = options.get("boundary")
     if not boundary:
         raise BadRequest("The Content-Type of a form needs its boundary; let your HTTP client set it.")
     files: list[Upload] = []
     try:
-        with PushMultipartParser(boundary, max_segment_count=4 * max_images + 16) as parser:
+        with PushMultipartParser(boundary, max_segment_count=limits.parts) as parser:
             content: list[bytes | bytearray] = []
             is_file = False
             for event in parser.parse(body):
                 if event is None:
                     if is_file:
                         files.append(b"".join(content) or EmptyUpload("The file is empty."))
-                    if len(files) > max_images:
-                        raise TooManyImages(f"A request holds at most {max_images} images.")
+                    if len(files) > limits.images:
+                        raise TooManyImages(f"A request holds at most {limits.images} images.")
                 elif isinstance(event, bytes | bytearray):
                     content.append(event)
                 else:
@@ -66,16 +76,13 @@ def _form_files(body: bytes, options: Mapping[str, str], max_images: int) -> lis
     return files
 
 
-def _json_images(body: bytes, max_images: int) -> list[Upload]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"The JSON cannot be read: {error}.") from error
+def _json_images(body: bytes, limits: UploadLimits) -> list[Upload]:
+    document = parse_json(body, limits.json_values)
     images = document.get("images") if isinstance(document, dict) else None
     if not isinstance(images, list) or not images:
         raise BadRequest('JSON must be {"images": ["<base64>", …]} with at least one image.')
-    if len(images) > max_images:
-        raise TooManyImages(f"A request holds at most {max_images} images.")
+    if len(images) > limits.images:
+        raise TooManyImages(f"A request holds at most {limits.images} images.")
     return [_decode_base64(image) for image in images]
 
 

@@ -10,12 +10,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import httpx2
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Server:
@@ -23,10 +30,8 @@ class Server:
 
     verify: ssl.SSLContext | bool = True  # how its certificate is checked, where it has one
 
-    def __init__(self, log: Path, *arguments: str, **settings: object) -> None:
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+    def __init__(self, log: Path, *arguments: str, port: int | None = None, **settings: object) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         variables = {f"DIGITSERVE_{name.upper()}": str(value) for name, value in settings.items()}
@@ -53,10 +58,20 @@ class Server:
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
+    def workers(self) -> list[psutil.Process]:
+        """Its worker processes, of which BentoML's supervisor is the parent."""
+        return [child for child in psutil.Process(self.process.pid).children() if is_worker(child)]
+
     def stop(self) -> None:
         if self.process.poll() is None:
             self.terminate()
             self.process.wait(timeout=30)
+
+
+def is_worker(process: psutil.Process) -> bool:
+    with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):  # killed, and not yet noticed by its parent
+        return "_bentoml_impl.worker.service" in process.cmdline()
+    return False
 
 
 StartServer = Callable[..., Server]

@@ -33,7 +33,7 @@ def serving(config: Settings) -> Iterator[TestClient]:
     """A client of the routes in this process."""
     repository = Repository(config)
     repository.open()
-    app = web_app(repository, Drain(drain_s=0, alone=True), Keys(None), config)
+    app = web_app(repository, Drain(drain_s=0, workers=1), Keys(None), config)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 

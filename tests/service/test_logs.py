@@ -46,7 +46,7 @@ def client() -> Iterator[TestClient]:
             raise failure
         return PlainTextResponse("well")
 
-    drain = Drain(drain_s=0, alone=True)
+    drain = Drain(drain_s=0, workers=1)
     with TestClient(Starlette(routes=[answered_route("/{how}", fail, ["GET"], drain, error_response)])) as it:
         yield it
 

@@ -97,7 +97,7 @@ def client(tiny_models: Path) -> Iterator[TestClient]:
     config = Settings(models_dir=tiny_models, device="cpu")
     repository = Repository(config)
     repository.open()
-    with TestClient(web_app(repository, Drain(drain_s=0, alone=True), Keys(None), config)) as client:
+    with TestClient(web_app(repository, Drain(drain_s=0, workers=1), Keys(None), config)) as client:
         yield client
 
 

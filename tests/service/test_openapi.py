@@ -36,7 +36,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Starlette:
     config = Settings(models_dir=folder)
     repository = Repository(config)
     repository.open()
-    return web_app(repository, Drain(drain_s=0, alone=True), Keys(None), config)
+    return web_app(repository, Drain(drain_s=0, workers=1), Keys(None), config)
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def client(folder: Path) -> Iterator[TestClient]:
     config = Settings(models_dir=folder, max_request_bytes=1_000_000, model_control=True)
     repository = Repository(config)
     repository.open()
-    with TestClient(web_app(repository, Drain(drain_s=0, alone=True), Keys(None), config)) as client:
+    with TestClient(web_app(repository, Drain(drain_s=0, workers=1), Keys(None), config)) as client:
         yield client
 
 
@@ -103,7 +103,7 @@ def test_health_is_told(client: TestClient) -> None:
 
 def test_a_draining_server_is_not_ready(folder: Path) -> None:
     config = Settings(models_dir=folder)
-    repository, drain = Repository(config), Drain(drain_s=0, alone=True)
+    repository, drain = Repository(config), Drain(drain_s=0, workers=1)
     client = TestClient(web_app(repository, drain, Keys(None), config))
     refused(client.get("/v2/health/ready"), 503)
     repository.open()
@@ -355,7 +355,7 @@ def test_any_bytes_give_a_request_or_our_own_error(body: bytes, length: str | No
     if wrap:
         body = b'{"inputs":[{"name":"images","datatype":"UINT8","shape":[1,28,28],"data":' + body
     try:
-        read_infer_request(body, length)
+        read_infer_request(body, length, 1_000_000)
     except RequestRejected:
         return
     raise AssertionError("nothing this short is a request")
@@ -418,7 +418,7 @@ def test_loading_is_refused_unless_it_is_switched_on(folder: Path) -> None:
     config = Settings(models_dir=folder)
     repository = Repository(config)
     repository.open()
-    client = TestClient(web_app(repository, Drain(drain_s=0, alone=True), Keys(None), config))
+    client = TestClient(web_app(repository, Drain(drain_s=0, workers=1), Keys(None), config))
     for action in ("load", "unload"):
         refused(client.post(f"/v2/repository/models/second/{action}"), 403, "MODEL_CONTROL")
 

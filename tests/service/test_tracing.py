@@ -189,7 +189,7 @@ def test_an_error_of_ours_marks_its_span(monkeypatch: pytest.MonkeyPatch) -> Non
     async def fail(_: Request) -> Response:
         raise ZeroDivisionError
 
-    routes = [answered_route("/fail", fail, ["GET"], Drain(drain_s=0, alone=True), error_response)]
+    routes = [answered_route("/fail", fail, ["GET"], Drain(drain_s=0, workers=1), error_response)]
     tracing.trace_routes(routes)
     with TestClient(Starlette(routes=routes)) as client:
         assert client.get("/fail").status_code == 500
@@ -201,7 +201,7 @@ def test_an_error_of_ours_marks_its_span(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_without_the_setting_no_route_is_traced(tiny_models: Path) -> None:
     for tracing_on in (False, True):
         config = Settings(models_dir=tiny_models, tracing=tracing_on)
-        app = web_app(Repository(config), Drain(drain_s=0, alone=True), Keys(None), config)
+        app = web_app(Repository(config), Drain(drain_s=0, workers=1), Keys(None), config)
         traced = [isinstance(route.app, tracing.TracedRoute) for route in app.routes]
         assert traced
         assert set(traced) == {tracing_on}

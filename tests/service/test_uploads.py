@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadBase64, BadRequest, EmptyUpload, ImageRejected, RequestRejected, TooManyImages
-from service.uploads import Upload, parse_uploads
+from service.uploads import Upload, UploadLimits, parse_uploads
 
 PNG = b"\x89PNG\r\n\x1a\n and the rest"
 FORM = "multipart/form-data; boundary=x"
@@ -22,11 +22,11 @@ def part(content: bytes, disposition: str = 'form-data; name="f"; filename="a.pn
 
 
 def form(*parts: bytes) -> list[Upload]:
-    return parse_uploads(b"".join(parts) + b"--x--\r\n", FORM, max_images=3)
+    return parse_uploads(b"".join(parts) + b"--x--\r\n", FORM, UploadLimits(images=3))
 
 
 def document(images: object) -> list[Upload]:
-    return parse_uploads(json.dumps({"images": images}).encode(), "application/json", max_images=3)
+    return parse_uploads(json.dumps({"images": images}).encode(), "application/json", UploadLimits(images=3))
 
 
 def test_every_file_of_a_form_is_an_upload_in_order_whatever_its_field_is_called() -> None:
@@ -71,7 +71,7 @@ def test_an_empty_file_keeps_its_place() -> None:
 )
 def test_what_is_no_request_is_refused_with_the_reason(body: bytes, content_type: str, says: str) -> None:
     with pytest.raises(BadRequest, match=says):
-        parse_uploads(body, content_type, max_images=3)
+        parse_uploads(body, content_type, UploadLimits(images=3))
 
 
 def test_a_raw_image_is_taken_whatever_its_declared_type() -> None:
@@ -82,12 +82,12 @@ def test_a_raw_image_is_taken_whatever_its_declared_type() -> None:
         "",
         "application/json",
     ):
-        assert parse_uploads(PNG, content_type, max_images=3) == [PNG]
+        assert parse_uploads(PNG, content_type, UploadLimits(images=3)) == [PNG]
 
 
 def test_json_is_read_even_where_its_type_is_not_declared() -> None:
     body = json.dumps({"images": [base64.b64encode(PNG).decode()]}).encode()
-    assert parse_uploads(body, "application/x-www-form-urlencoded", max_images=3) == [PNG]
+    assert parse_uploads(body, "application/x-www-form-urlencoded", UploadLimits(images=3)) == [PNG]
 
 
 def test_base64_may_be_a_data_url_and_may_have_line_breaks() -> None:
@@ -118,7 +118,7 @@ def test_more_images_than_allowed_are_refused() -> None:
 )
 def test_any_bytes_give_uploads_or_our_own_error(body: bytes, content_type: str) -> None:
     try:
-        uploads = parse_uploads(body, content_type, max_images=3)
+        uploads = parse_uploads(body, content_type, UploadLimits(images=3))
     except RequestRejected:
         return
     assert uploads
