@@ -6,7 +6,6 @@ import math
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
-import numpy as np
 import torch
 from torch.nn import functional
 
@@ -14,6 +13,7 @@ from training import distributed
 from training.augment import augment
 from training.errors import Interrupted, TrainingDiverged
 from training.interrupts import deferred_signals
+from training.randomness import order_of_images, seed_device, seeds_of_steps
 from training.state import EpochResult, load_checkpoint, save_checkpoint, start
 
 if TYPE_CHECKING:
@@ -129,14 +129,14 @@ def _train_epoch(
     if first == 0:
         state.losses, state.correct = torch.zeros(steps, device=device), torch.zeros((), device=device)
         state.seconds = 0.0
-    order = _order(recipe, epoch, len(training)).to(device)
-    seeds = _seeds(recipe.seed, epoch, 1 + distributed.rank(), count=steps)
+    order = order_of_images(recipe, epoch, len(training)).to(device)
+    seeds = seeds_of_steps(recipe, epoch, steps)
     began = reported = time.monotonic()
     before = state.seconds
     state.network.train()
     for index in range(first, steps):
         _set_rate(state, learning_rate_at(recipe, state.step / (steps * recipe.epochs)))
-        _seed(seeds[index], device)
+        seed_device(seeds[index], device)
         batch = order[index * recipe.batch_size : (index + 1) * recipe.batch_size]
         loss, correct = _take_step(state, training, batch, recipe)
         state.losses[index] = loss
@@ -254,24 +254,3 @@ def predict_logits(network: nn.Module, images: Tensor) -> Tensor:
     network.eval()
     batches = (images[first : first + EVALUATION_BATCH] for first in range(0, len(images), EVALUATION_BATCH))
     return torch.cat([network(batch.float().div_(255)) for batch in batches])
-
-
-def _order(recipe: Recipe, epoch: int, images: int) -> Tensor:
-    if not recipe.shuffle:
-        return torch.arange(images)
-    generator = torch.Generator().manual_seed(_seeds(recipe.seed, epoch, 0, count=1)[0])
-    return torch.randperm(images, generator=generator)
-
-
-def _seed(seed: int, device: torch.device) -> None:
-    """Seed the device's generator alone: torch.manual_seed looks for every backend, 0.25 ms a step."""
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    else:
-        torch.default_generator.manual_seed(seed)
-
-
-def _seeds(*numbers: int, count: int) -> list[int]:
-    """Return well-mixed seeds of 32 bits: PyTorch's CPU generator looks at no more of its seed."""
-    seeds: list[int] = np.random.SeedSequence(numbers).generate_state(count).tolist()
-    return seeds
