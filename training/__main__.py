@@ -1,4 +1,4 @@
-"""The command line of training: fit, evaluate, search, study, reproduce, list, report."""
+"""The command line of training: fit, calibrate, evaluate, search, study, reproduce, list, report."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ INTERRUPTED: Final = 130  # what shells expect after Ctrl-C
 
 USAGE: Final = """\
 python -m training fit NAME [--resume] [--no-ship] [--device auto|cpu|cuda] [--FIELD VALUE ...]
+python -m training calibrate NAME
 python -m training evaluate NAME [--predictions FILE]
 python -m training search NAME --grid FIELD=v1,v2 ... | --random FIELD=low..high ... [--trials N]
 python -m training study NAME | --list

@@ -15,6 +15,7 @@ from training.data import load_test
 from training.measure import Measurement, measure
 from training.model_page import update_artifacts_table
 from training.options import (
+    CalibrateOptions,
     EvaluateOptions,
     FitOptions,
     ListOptions,
@@ -27,7 +28,7 @@ from training.options import (
 from training.progress import watch
 from training.recipes import RECIPES
 from training.reproduce.run import run_reproduce
-from training.runs import new_run, resumed_run
+from training.runs import new_run, resumed_run, shipped_run
 from training.search.run import run_search
 from training.ship import choose_device, help_train, ship, train
 from training.studies.run import list_studies, run_study
@@ -40,6 +41,8 @@ def run(options: Options, console: Console) -> None:
     """Do what the command line asked for."""
     if isinstance(options, FitOptions):
         fit_recipe(options, console)
+    elif isinstance(options, CalibrateOptions):
+        calibrate_again(options, console)
     elif isinstance(options, EvaluateOptions):
         evaluate_artifact(options, console)
     elif isinstance(options, SearchOptions):
@@ -81,6 +84,18 @@ def _lead_fit(options: FitOptions, device: torch.device, console: Console) -> No
             return
         shipped = ship(recipe, trained, folder, options.data, options.models)
     _say(console, f"{shipped.path}, version {shipped.version}: test accuracy {shipped.test_accuracy}")
+
+
+def calibrate_again(options: CalibrateOptions, console: Console) -> None:
+    """Load the network of a finished run, learn anew what its validation split teaches, and ship it."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    recipe = options.recipe
+    version = read_artifact(recipe.name, options.models).version
+    with shipped_run(recipe.name, version, options.runs) as folder:
+        trained = train(recipe, folder, choose_device(options.device), options.data, [])
+        shipped = ship(recipe, trained, folder, options.data, options.models)
+    _say(console, f"{shipped.path}, version {shipped.version}: the weights of {version}, calibrated anew")
 
 
 def evaluate_artifact(options: EvaluateOptions, console: Console) -> None:

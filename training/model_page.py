@@ -37,8 +37,11 @@ def require_tables(folder: Path) -> None:
             read_table(page, name)
 
 
-def record_test_read(recipe: str, shipped: Shipped, folder: Path) -> None:
-    """Append one reading of the test set to the ledger, and bring the table of artifacts up to date."""
+def record_test_read(recipe: str, shipped: Shipped, folder: Path, same_as: str | None = None) -> None:
+    """Append one reading of the test set to the ledger, and bring the table of artifacts up to date.
+
+    `same_as` is the version that has the same weights and was read before: then nothing was read now.
+    """
     page = folder / PAGE
     if not page.exists():
         page.write_text(
@@ -46,8 +49,9 @@ def record_test_read(recipe: str, shipped: Shipped, folder: Path) -> None:
         )
     accuracy = shipped.test_accuracy
     low, high = accuracy.interval
+    read_on = f"not again: the weights of `{same_as}`" if same_as else f"{shipped.created:%Y-%m-%d}"
     row = (
-        f"| `{recipe}` | `{shipped.version}` | {shipped.created:%Y-%m-%d} "
+        f"| `{recipe}` | `{shipped.version}` | {read_on} "
         f"| {accuracy.correct:,} of {accuracy.images:,} | {accuracy.share:.2%} | {low:.2%} to {high:.2%} |"
     )
     write_table(page, "ledger", f"{read_table(page, 'ledger')}\n{row}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-COMMANDS: Final = ("fit", "evaluate", "search", "study", "reproduce", "list", "report")
+COMMANDS: Final = ("fit", "calibrate", "evaluate", "search", "study", "reproduce", "list", "report")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,26 @@ class FitOptions:
     """Folder for the artifact."""
     runs: Path = ROOT / "runs"
     """Folder for checkpoints, figures and plots."""
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """Fit temperature, prediction sets and typicality anew for a shipped network, and export it again.
+
+    Needs the run that shipped it. The weights stay, and so the test set is not read again.
+    """
+
+    recipe: tyro.conf.Suppress[Recipe]
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes CUDA where there is one."""
+    threads: int = 0
+    """Of PyTorch on the CPU; 0 leaves it the choice."""
+    data: Path | None = None
+    """Folder that holds MNIST/raw and FashionMNIST/raw; else DIGITSERVE_DATA, else ./data."""
+    models: Path = ROOT / "models"
+    """Folder of the artifact."""
+    runs: Path = ROOT / "runs"
+    """Folder of the runs."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +175,7 @@ class ReportOptions:
 
 Options: TypeAlias = (
     FitOptions
+    | CalibrateOptions
     | EvaluateOptions
     | SearchOptions
     | StudyOptions
@@ -188,7 +209,8 @@ def parse(words: list[str]) -> Options:
     require_known("recipe", name, RECIPES)
     if command == "search":
         return _flags(f"search {name}", SearchOptions(name), rest)
-    return _flags(f"fit {name}", FitOptions(RECIPES[name]), rest)
+    kind = FitOptions if command == "fit" else CalibrateOptions
+    return _flags(f"{command} {name}", kind(RECIPES[name]), rest)
 
 
 def _parse_study(words: list[str]) -> StudyOptions | StudyListOptions:

@@ -62,6 +62,21 @@ def resumed_run(name: str, runs: Path = RUNS) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def shipped_run(name: str, version: str, runs: Path = RUNS) -> Iterator[Path]:
+    """Hold the run that shipped this version of a recipe's artifact.
+
+    Raises:
+        RunUnavailable: it is not here, or another process holds it.
+    """
+    for shipped in (runs / name).glob(f"*/{SHIPPED}"):
+        if read_json(shipped)["version"] == version:
+            with _held(shipped.parent):
+                yield shipped.parent
+            return
+    raise RunUnavailable(f"The run that shipped {name} {version} is not in {runs}.")
+
+
+@contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Lock the folder for this process; the lock goes with the process, however it ends."""
     with (folder / "lock").open("w") as file:

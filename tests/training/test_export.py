@@ -213,3 +213,12 @@ def test_a_missing_artifact_is_named_with_those_there_are(shipped: Shipped) -> N
 def test_the_version_is_the_first_12_digits_of_the_files_sha256(shipped: Shipped) -> None:
     digest = hashlib.sha256(shipped.path.read_bytes()).hexdigest()
     assert shipped.version == digest[:12] == read_artifact("tiny", shipped.path.parent).version
+
+
+def test_typicality_is_finite_however_strange_an_image_is() -> None:
+    offered = candidate(TINY)
+    with torch.no_grad():
+        offered.detector.opinion.bias.fill_(-1e4)
+    graph = to_onnx(classifier_of(offered))
+    answers = Artifact(graph.SerializeToString()).answer(TEST.images[:5].numpy())
+    assert np.allclose(answers.typicality, -1e4, rtol=0.01)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,9 @@ import torch
 
 from training.__main__ import main
 from training.artifacts import list_artifacts, read_artifact
-from training.data import load_test
+from training.data import Split, load_test
 from training.page_tables import read_table
-from training.recipes import RECIPES
+from training.recipes import RECIPES, Recipe
 from training.runs import read_json
 
 pytestmark = pytest.mark.data  # trains on the real images
@@ -53,6 +55,10 @@ def checkpoint_weights(folder: Path) -> dict[str, torch.Tensor]:
     (checkpoint,) = (folder / "runs" / "small").glob("*/checkpoint.pt")
     content = torch.load(checkpoint, weights_only=True)
     return dict(content["state"]["average"])
+
+
+def changed_as_in_words(recipe: Recipe) -> Recipe:
+    return replace(recipe, batch_size=1000, elastic_pixels=0.0, epochs=2)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +101,31 @@ def test_evaluate_prints_the_accuracy_and_writes_a_label_a_line(
     printed = capsys.readouterr().out
     assert f"test accuracy        {share:.2%} (" in printed
     assert "hold the label, made for 99%" in printed
+
+
+def test_calibrate_exports_the_same_weights_again_without_reading_the_test_set(
+    whole: Path, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(whole, folder)
+    before = read_artifact("small", folder / "models")
+    small = replace(RECIPES["mnist-mlp"], name="small", widths=(16,))
+    monkeypatch.setitem(RECIPES, "small", changed_as_in_words(small))
+    test = load_test("mnist", data_folder)
+    unlabelled = Split(test.images, torch.full_like(test.labels, -1))
+    monkeypatch.setattr("training.ship.load_test", lambda *_: unlabelled)
+    places = ["--models", str(folder / "models"), "--data", str(data_folder), "--runs", str(folder / "runs")]
+    assert main(["calibrate", "small", *places, "--threads", "1"]) == 0
+    after = read_artifact("small", folder / "models")
+    assert after.version != before.version
+    assert after.number("test_accuracy") == before.number("test_accuracy")
+    images = test.images[:500].numpy()
+    assert np.array_equal(
+        before.answer(images).probabilities.argmax(1), after.answer(images).probabilities.argmax(1)
+    )
+    ledger = read_table(folder / "models" / "README.md", "ledger")
+    assert f"| `small` | `{after.version}` | not again: the weights of `{before.version}` |" in ledger
+    assert main(["calibrate", "small", *places, "--threads", "1"]) == 0  # and again, from the new version
 
 
 def test_an_artifact_without_calibration_is_evaluated_without_doubt(
