@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import json
 import os
@@ -107,7 +108,8 @@ def _serve(options: argparse.Namespace) -> int:
     tls = _tls_arguments(options.tls_cert, options.tls_key)
     _refuse_taken_port(options.host, options.port)
     if settings.log_format == "text":
-        _greet(f"{'https' if tls else 'http'}://localhost:{options.port}", settings)
+        with contextlib.suppress(OSError):  # a full disk under the log is no reason not to serve
+            _greet(f"{'https' if tls else 'http'}://localhost:{options.port}", settings)
     os.environ["BENTOML_DO_NOT_TRACK"] = "true"
     arguments = ["serve", "service.app:DigitServe", "--host", options.host, "--port", str(options.port), *tls]
     os.execv(sys.executable, [sys.executable, "-m", "bentoml", *arguments])  # noqa: S606 - no shell is the point

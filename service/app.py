@@ -66,7 +66,7 @@ def web_app(repository: Repository, drain: Drain, keys: Keys, settings: Settings
     routes = [*ours, *v2, unknown_v2, unknown]
     if settings.tracing:
         tracing.trace_routes(routes)
-    app: ASGIApp = Router(routes)
+    app: ASGIApp = Router(routes, default=unknown.app)  # `OPTIONS *` matches no path
     return cross_origin(app, settings.cors_origins) if settings.cors_origins else app
 
 

@@ -228,7 +228,10 @@ def _golden_faults(path: Path, predict: Compute) -> list[str]:
                 golden[key] for key in ("images", "probabilities", "typicality")
             )
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        return [f"The golden file {path.name} cannot be read: {error}."]
+        reason = (
+            getattr(error, "strerror", None) or error
+        )  # a system error names the path, and callers see this
+        return [f"The golden file {path.name} cannot be read: {reason}."]
     n = len(images)
     if images.dtype != np.uint8 or n < 2 or images.shape[1:] != (28, 28):
         return [f"The golden file {path.name} holds no uint8 images of shape (n, 28, 28)."]

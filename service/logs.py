@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import logging.config
+import warnings
 
 from service.errors import DigitServeError
 from service.settings import LogFormat, LogLevel
@@ -17,6 +18,8 @@ log = logging.getLogger("service.access")
 
 def configure(level: LogLevel, log_format: LogFormat) -> None:
     """Have every line of this process, BentoML's and uvicorn's too, written in one format."""
+    # Pillow warns of what is odd in a picture: callers could fill the log with it.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     formatters = {
         "text": {
             "format": "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s",

@@ -42,7 +42,7 @@ class InputParameters(BaseModel):
 class InputTensor(BaseModel):
     name: str
     datatype: str
-    shape: list[NonNegativeInt]
+    shape: Annotated[list[NonNegativeInt], Len(0, 8)]
     parameters: InputParameters = InputParameters()
     data: list[Any] | None = None
 

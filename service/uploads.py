@@ -55,7 +55,9 @@ def _form_files(body: bytes, options: Mapping[str, str], limits: UploadLimits) -
         raise BadRequest("The Content-Type of a form needs its boundary; let your HTTP client set it.")
     files: list[Upload] = []
     try:
-        with PushMultipartParser(boundary, max_segment_count=limits.parts) as parser:
+        with PushMultipartParser(
+            boundary, max_segment_count=limits.parts, header_charset="latin-1"
+        ) as parser:
             content: list[bytes | bytearray] = []
             is_file = False
             for event in parser.parse(body):
@@ -70,7 +72,7 @@ def _form_files(body: bytes, options: Mapping[str, str], limits: UploadLimits) -
                     content = []
                     is_file = bool(event.filename) or (event.content_type or "").startswith("image/")
     except MultipartError as error:
-        raise BadRequest(f"The form cannot be read: {error}.") from error
+        raise BadRequest(f"The form cannot be read: {error.args[0]}.") from error
     if not files:
         raise BadRequest("The form has no file; with curl: -F image=@digit.png")
     return files

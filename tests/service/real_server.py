@@ -53,7 +53,8 @@ class Server:
                     return
             except httpx2.TransportError:
                 time.sleep(0.05)  # nothing listens yet, so there is no event to wait for
-        raise AssertionError(f"the server did not become ready:\n{self.log.read_text()}")
+        with self.log.open() as log:
+            raise AssertionError(f"the server did not become ready:\n{log.read(100_000)}")
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
