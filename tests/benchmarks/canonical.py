@@ -1,10 +1,11 @@
 """What each step of the canonicaliser is worth, and what it all costs.
 
-    python -m tests.benchmarks.canonical --data data --wild FOLDER
+    python -m tests.benchmarks.canonical --data data --wild FOLDER --wild-garments FOLDER
 
-prints a table: for each set of pictures the accuracy with every step, and by how many points it changes with
-one step switched off. The sets are images of the dataset drawn again in many ways, scikit-learn's 8x8 digits
-enlarged by several filters, and any folder of pictures with a `labels.csv` (columns file and label).
+prints a table for digits and one for garments: for each set of pictures the accuracy with every step, and by
+how many points it changes with one step switched off. The sets are images of the dataset drawn again in many
+ways, scikit-learn's 8x8 digits enlarged by several filters, and any folder of pictures with a `labels.csv`
+(columns file and label, and maybe background). A further table tells of pictures of several digits.
 """
 
 from __future__ import annotations
@@ -14,11 +15,8 @@ import csv
 import os
 import statistics
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import cv2
 import numpy as np
@@ -28,74 +26,37 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_digits
 
-from service import canonical, digits, ink, strokes
-from service.errors import ImageRejected
-from service.images import read_image
+from service.canonical import CanonicalForm
+from service.errors import ImageRejected, SeveralDigits
+from service.images import read_digits, read_image
 
+from .garment_renderings import RENDERINGS as GARMENT_RENDERINGS
+from .numbers import written_together
 from .renderings import RENDERINGS
 from .scene import FILTERS, WHITE, paint, save
+from .steps import DIGIT_STEPS, GARMENT_STEPS
 
 Uploads = tuple[list[bytes], NDArray[np.integer]]  # pictures and their labels
 MAX_PIXELS = 50_000_000
 ENLARGED = dict(zip(("nearest", "linear", "cubic", "lanczos"), FILTERS, strict=True))
 
 
-def without_colour(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Grey, and ink is dark."""
-    return np.full(picture.shape[2], -1 / picture.shape[2], np.float32)
-
-
-def edge_colour(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """One paper for the whole picture: the median of its edge."""
-    edge = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
-    return np.full_like(picture, np.median(edge, axis=0).astype(np.uint8)).squeeze()
-
-
-def without_opacity(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return picture[:, :, :3] if picture.ndim == 3 else picture[:, :, np.newaxis]
-
-
-def place_by_box(drawn: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Put the middle of the box, not the centre of mass, into the middle."""
-    small = np.clip(digits.to_side(drawn, digits.BOX), 0, 1)
-    canvas = np.zeros((digits.SIDE, digits.SIDE), np.uint8)
-    top, left = ((digits.SIDE - side) // 2 for side in small.shape)
-    canvas[top : top + small.shape[0], left : left + small.shape[1]] = np.rint(small * 255)
-    return canvas
-
-
-def off(module: object, name: str, instead: object) -> AbstractContextManager[Any]:
-    return mock.patch.object(module, name, instead)
-
-
-STEPS_OFF: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "repeated pixels": lambda: off(canonical, "without_repetition", lambda picture: picture),
-    "opacity": lambda: off(ink, "on_ground", without_opacity),
-    "colour, polarity": lambda: off(ink, "ink_direction", without_colour),
-    "local paper": lambda: off(ink, "_paper", edge_colour),
-    "shadows": lambda: off(ink, "without_shadows", lambda ink, _pen: ink - ink.min()),
-    "sharpening": lambda: off(ink, "sharpened", lambda ink, _pen: ink),
-    "specks": lambda: off(strokes, "SPECK", 0.0),
-    "sheet on a desk": lambda: off(digits, "find_sheet", lambda _mask: None),
-    "frames": lambda: off(strokes, "without_frames", lambda strokes: strokes),
-    "lines": lambda: off(strokes, "without_lines", lambda strokes, _shape: strokes),
-    "second look": lambda: off(digits, "only", lambda drawn, _digit: drawn),
-    "even pen": lambda: off(digits, "even_pen", lambda drawn: drawn),
-    "centre of mass": lambda: off(digits, "place", place_by_box),
-}
-
-
-def rendered(data: Path, split: str, count: int) -> dict[str, Uploads]:
+def rendered(data: Path, form: CanonicalForm, split: str, count: int) -> dict[str, Uploads]:
     """Images of the dataset in every rendering; of the training set the last ones, kept for validation."""
-    stem = {"train": "train", "test": "t10k"}[split]
-    pixels = np.fromfile(data / "MNIST" / "raw" / f"{stem}-images-idx3-ubyte", np.uint8)[16:]
-    labels = np.fromfile(data / "MNIST" / "raw" / f"{stem}-labels-idx1-ubyte", np.uint8)[8:][-count:]
-    images = pixels.reshape(-1, 28, 28)[-count:]
-    sets: dict[str, Uploads] = {"MNIST as it is": ([save(image / 255) for image in images], labels)}
-    for rendering in RENDERINGS:
+    images, labels = data_set(data, form, split)
+    images, labels = images[-count:], labels[-count:]
+    sets: dict[str, Uploads] = {"as it is": ([save(image / 255) for image in images], labels)}
+    for rendering in {"digit": RENDERINGS, "garment": GARMENT_RENDERINGS}[form]:
         rng = np.random.default_rng(0)
         sets[rendering.__name__.replace("_", " ")] = [rendering(image, rng) for image in images], labels
     return sets
+
+
+def data_set(data: Path, form: CanonicalForm, split: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    stem = {"train": "train", "test": "t10k"}[split]
+    raw = data / {"digit": "MNIST", "garment": "FashionMNIST"}[form] / "raw"
+    pixels = np.fromfile(raw / f"{stem}-images-idx3-ubyte", np.uint8)[16:]
+    return pixels.reshape(-1, 28, 28), np.fromfile(raw / f"{stem}-labels-idx1-ubyte", np.uint8)[8:]
 
 
 def enlarged_digits(count: int) -> dict[str, Uploads]:
@@ -114,45 +75,103 @@ def enlarged_digits(count: int) -> dict[str, Uploads]:
     }
 
 
-def folder(path: Path) -> Uploads:
+def folder(path: Path) -> dict[str, Uploads]:
+    """Pictures found elsewhere; apart by their ground where `labels.csv` tells photographs from others."""
     with (path / "labels.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    uploads = [(path / "images" / row["file"]).read_bytes() for row in rows]
-    return uploads, np.array([int(row["label"]) for row in rows])
+    sets: dict[str, Uploads] = {}
+    for name, is_photo in (("wild photographs", True), ("wild", False)):
+        some = [row for row in rows if (row.get("background") == "photo") == is_photo]
+        if some:
+            uploads = [(path / "images" / row["file"]).read_bytes() for row in some]
+            sets[name] = uploads, np.array([int(row["label"]) for row in some])
+    return sets
 
 
-def accuracy(session: ort.InferenceSession, uploads: Uploads) -> float:
-    """Share of pictures read right; a refused one is read wrong."""
+@dataclass(frozen=True)
+class Outcome:
+    """Shares of a set of pictures, from 0 to 1; a refused one is read wrong."""
+
+    right: float
+    several: float  # refused, as if they showed several digits
+
+
+def outcome(session: ort.InferenceSession, form: CanonicalForm, uploads: Uploads) -> Outcome:
     pictures, labels = uploads
     images = np.zeros((len(pictures), 28, 28), np.uint8)
     read = np.zeros(len(pictures), bool)
+    several = 0
     for index, picture in enumerate(pictures):
         try:
-            images[index] = read_image(picture, "digit", "auto", MAX_PIXELS)
-        except ImageRejected:
-            continue
-        read[index] = True
+            images[index] = read_image(picture, form, "auto", MAX_PIXELS)
+            read[index] = True
+        except ImageRejected as rejected:
+            several += isinstance(rejected, SeveralDigits)
+    right = read & (classify(session, images) == labels)
+    return Outcome(float(right.mean()), several / len(pictures))
+
+
+def classify(session: ort.InferenceSession, images: NDArray[np.uint8]) -> NDArray[np.integer]:
+    """The likeliest label of each of the images (n, 28, 28)."""
     parts = np.array_split(images, 1 + len(images) // 256)
     probabilities = np.concatenate([session.run(["probabilities"], {"images": part})[0] for part in parts])
-    return float((read & (probabilities.argmax(axis=1) == labels)).mean())
+    return np.asarray(probabilities.argmax(axis=1))
 
 
-def print_accuracies(console: Console, session: ort.InferenceSession, sets: dict[str, Uploads]) -> None:
-    table = Table("pictures", "count", "all steps, %", *STEPS_OFF, title="points lost without a step")
-    columns = [nullcontext, *STEPS_OFF.values()]
+def print_accuracies(
+    console: Console, session: ort.InferenceSession, form: CanonicalForm, sets: dict[str, Uploads]
+) -> None:
+    steps = {"digit": DIGIT_STEPS, "garment": GARMENT_STEPS}[form]
+    more = ["several, %"] if form == "digit" else []
+    title = f"{form}s read right, and points changed without a step"
+    table = Table("pictures", "count", "all steps, %", *more, *steps, title=title)
     for name, uploads in sets.items():
-        shares = []
-        for step_off in columns:
+        whole = outcome(session, form, uploads)
+        changes = []
+        for step_off in steps.values():
             with step_off():
-                shares.append(100 * accuracy(session, uploads))
-        losses = [
-            f"{share - shares[0]:+.1f}" if abs(share - shares[0]) > 0.05 else "" for share in shares[1:]
-        ]
-        table.add_row(name, str(len(uploads[0])), f"{shares[0]:.2f}", *losses)
+                changes.append(100 * (outcome(session, form, uploads).right - whole.right))
+        told = [f"{change:+.1f}" if abs(change) > 0.05 else "" for change in changes]
+        several = [f"{100 * whole.several:.1f}"] if more else []
+        table.add_row(name, str(len(uploads[0])), f"{100 * whole.right:.2f}", *several, *told)
     console.print(table)
 
 
-def print_costs(console: Console, session: ort.InferenceSession) -> None:
+def print_several_digits(console: Console, session: ort.InferenceSession, data: Path, count: int) -> None:
+    """Two to five digits on one picture: how many pictures are refused, how many digits found and right."""
+    images, labels = data_set(data, "digit", "train")
+    images, labels = images[-5000:], labels[-5000:]
+    rng = np.random.default_rng(0)
+    refused = exact = right = 0
+    overlaps: list[float] = []
+    for written in (written_together(images, rng) for _ in range(count)):
+        found = read_digits(written.upload, MAX_PIXELS)
+        refused += len(found) > 1
+        exact += len(found) == len(written.members)
+        said = classify(session, np.stack([segment.pixels for segment in found]))
+        for member, box in zip(written.members, written.boxes, strict=True):
+            overlap, label = max(
+                (overlap_of(one.box, box), int(k)) for one, k in zip(found, said, strict=True)
+            )
+            overlaps.append(overlap)
+            right += label == labels[member]
+    table = Table("pictures", "refused, %", "as many found, %", "digits", "right, %", "overlap of boxes")
+    table.title = "two to five training digits on one picture"
+    shares = [f"{100 * refused / count:.1f}", f"{100 * exact / count:.1f}", str(len(overlaps))]
+    table.add_row(str(count), *shares, f"{100 * right / len(overlaps):.1f}", f"{np.mean(overlaps):.2f}")
+    console.print(table)
+
+
+def overlap_of(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
+    """Intersection over union of two boxes (x, y, width, height)."""
+    sides = [
+        max(0, min(one[k] + one[k + 2], other[k] + other[k + 2]) - max(one[k], other[k])) for k in (0, 1)
+    ]
+    shared = sides[0] * sides[1]
+    return shared / (one[2] * one[3] + other[2] * other[3] - shared)
+
+
+def print_costs(console: Console) -> None:
     """Median milliseconds of the thread's processor time, on one core."""
     rng = np.random.default_rng(0)
     canvas = np.full((280, 280, 4), 255, np.uint8)
@@ -183,26 +202,44 @@ def cost_ms(upload: bytes, form: str, repeats: int) -> float:
     return statistics.median(times)
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=Path, default=Path("models/mnist-cnn.onnx"))
+    parser.add_argument("--digits", type=Path, default=Path("models/mnist-cnn.onnx"))
+    parser.add_argument("--garments", type=Path, default=Path("models/fashion-mnist-cnn.onnx"))
     data = Path(os.environ.get("DIGITSERVE_DATA", "data"))
     parser.add_argument("--data", type=Path, default=data, help="folder in torchvision's layout")
     parser.add_argument("--split", choices=("train", "test"), default="train")
-    parser.add_argument("--wild", type=Path, help="folder of labels.csv and images/")
+    parser.add_argument("--wild", type=Path, help="folder of digits: labels.csv and images/")
+    parser.add_argument("--wild-garments", type=Path, help="folder of garments: labels.csv and images/")
     parser.add_argument("--images", type=int, default=200, help="of each rendering")
-    arguments = parser.parse_args()
-    cv2.setNumThreads(1)
+    parser.add_argument("--only", choices=("digits", "garments", "costs"), help="one table alone")
+    return parser.parse_args()
+
+
+def open_session(model: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    session = ort.InferenceSession(arguments.model, options, providers=["CPUExecutionProvider"])
-    sets = {"wild digits": folder(arguments.wild)} if arguments.wild else {}
-    sets |= enlarged_digits(arguments.images) | rendered(arguments.data, arguments.split, arguments.images)
-    console = Console(width=190)
-    print_accuracies(console, session, sets)
-    print_costs(console, session)
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def main() -> None:
+    asked = arguments()
+    cv2.setNumThreads(1)
+    console = Console(width=200)
+    if asked.only in (None, "digits"):
+        session = open_session(asked.digits)
+        sets = folder(asked.wild) if asked.wild else {}
+        sets |= enlarged_digits(asked.images) | rendered(asked.data, "digit", asked.split, asked.images)
+        print_accuracies(console, session, "digit", sets)
+        print_several_digits(console, session, asked.data, asked.images)
+    if asked.only in (None, "garments"):
+        sets = folder(asked.wild_garments) if asked.wild_garments else {}
+        sets |= rendered(asked.data, "garment", asked.split, asked.images)
+        print_accuracies(console, open_session(asked.garments), "garment", sets)
+    if asked.only in (None, "costs"):
+        print_costs(console)
 
 
 if __name__ == "__main__":

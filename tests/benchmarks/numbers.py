@@ -1,4 +1,4 @@
-"""Several digits on one picture: images of the dataset written side by side, in sizes and inks of their own."""
+"""Several digits on one picture: images of the dataset side by side, in sizes and inks of their own."""
 
 from __future__ import annotations
 
