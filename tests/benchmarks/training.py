@@ -165,10 +165,12 @@ def main() -> None:
         seconds = measure_epochs(*EPOCHS[case], options.data, options.rounds)
         console.print(epochs_table(case, seconds))
         figures["epochs"][case] = seconds  # type: ignore[index]
-    arrivals: dict[str, list[Arrival]] = {OURS: [], "usual CNN": []}
+    racers = {OURS: "quick_training", "usual CNN": "peers.training_peer"}
+    arrivals: dict[str, list[Arrival]] = {way: [] for way in racers}
     for seed in range(1, options.races + 1):
-        arrivals[OURS].append(race("quick_training", options.data, seed))
-        arrivals["usual CNN"].append(race("peers.training_peer", options.data, seed))
+        for way, module in racers.items():
+            arrivals[way].append(race(module, options.data, seed))
+            console.print(f"seed {seed}: {way} arrives after {arrivals[way][-1].seconds:.1f} s")
     if options.races:
         console.print(race_table("from a cold start to 99.0 % of the validation images", arrivals))
         figures["races"] = {way: [asdict(it) for it in found] for way, found in arrivals.items()}
