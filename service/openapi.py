@@ -149,7 +149,17 @@ SCHEMAS: dict[str, Schema] = {
         },
         {
             "id": STRING,
-            "parameters": {"type": "object"},
+            "parameters": record(
+                {},
+                {
+                    "timeout": {
+                        "type": "integer",
+                        "minimum": 0,
+                        "description": "Microseconds that the caller waits; 0 leaves it to the service.",
+                    },
+                    "binary_data_output": {"type": "boolean"},
+                },
+            ),
             "outputs": array(record({"name": STRING}, {"parameters": {"type": "object"}})),
         },
     ),
@@ -258,7 +268,15 @@ def _v2_paths() -> dict[str, Schema]:
         _content(ref("V2InferResponse")),
         _errors("V2Error", 400, 401, 404, 413, 415, 422, 503, 504),
         tags=V2_TAG,
-        requestBody={"required": True, "content": _content(ref("V2InferRequest"))},
+        requestBody={
+            "required": True,
+            "description": (
+                "JSON; tensors in binary follow it where Inference-Header-Content-Length says how long it is. "
+                "It may be compressed by gzip or deflate, as Content-Encoding says; the answer is compressed "
+                "as Accept-Encoding asks."
+            ),
+            "content": _content(ref("V2InferRequest")),
+        },
     )
     index = _operation(
         "repositoryIndex",
