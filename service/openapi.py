@@ -271,7 +271,7 @@ def _v2_paths() -> dict[str, Schema]:
         requestBody={
             "required": True,
             "description": (
-                "JSON; tensors in binary follow it where Inference-Header-Content-Length says how long it is. "
+                "JSON; tensors in binary follow it where Inference-Header-Content-Length says its length. "
                 "It may be compressed by gzip or deflate, as Content-Encoding says; the answer is compressed "
                 "as Accept-Encoding asks."
             ),
