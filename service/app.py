@@ -132,7 +132,10 @@ class DigitServe:
                 tracing.exporter()
         except (ArtifactRejected, KeysRejected, tracing.ExporterUnknown) as error:
             raise BentoMLConfigException(str(error)) from None
-        exposition.make_folder()
+        try:
+            exposition.make_folder()
+        except OSError as error:
+            raise BentoMLConfigException(f"The workers' metrics find no place: {error.strerror}.") from None
         # In its own images BentoML replaces no dead worker, as if the container ended with it; it does not.
         os.environ.pop("BENTOML_CONTAINERIZED", None)
         # Each worker shares the cores, and drains, by how many there are.

@@ -20,11 +20,20 @@ import psutil
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+# Four files of a megabyte: counters, histograms and two kinds of gauges.
+BYTES_A_WORKER = 4 * 2**20
+
 
 def make_folder() -> None:
-    """In the supervisor: a folder for the series of this server's workers, for as long as it runs."""
+    """In the supervisor: a folder for the series of this server's workers, for as long as it runs.
+
+    Raises:
+        OSError: there is no room for what a worker writes there.
+    """
     folder = tempfile.mkdtemp(prefix="digitserve-metrics-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, BYTES_A_WORKER)
     os.environ["DIGITSERVE_METRICS_DIR"] = folder  # for the workers; app.py reads it
 
 
