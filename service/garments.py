@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]  # (height, width)
 
 SIDE = 28
-WORKING_SIDE = 256  # at least so many pixels of the longer side are worked on
+WORKING_SIDE = 128  # at least so many pixels of the longer side are worked on
 CUT_SIDE = 96  # and so many where a photograph's ground has to be told from the garment
 CUT_ROUNDS = 4
 GROUND_RIM = 0.05  # of each side that is surely ground in a photograph
@@ -82,7 +82,8 @@ def cloth_mask(colours: Colours) -> Mask:
             return cut
     if ground is None:
         ground = np.median(edge_of(colours), axis=0)
-    return np.asarray(np.abs(colours - ground).max(axis=2) > TOLERANCE)
+    red, green, blue = cv2.split(cv2.absdiff(colours, np.broadcast_to(ground, colours.shape)))
+    return np.asarray(cv2.max(cv2.max(red, green), blue) > TOLERANCE)
 
 
 def plain_ground(colours: Colours) -> Colours | None:

@@ -132,5 +132,6 @@ def otsu(ink: Ink) -> float:
 
 def _eight_bits(ink: Ink) -> NDArray[np.uint8]:
     """Stretch an ink map to 0-255, as OpenCV's thresholds and medians want it."""
-    low, high = float(ink.min()), float(ink.max())
-    return ((ink - low) * (255 / max(high - low, 1e-6))).astype(np.uint8)
+    low, high, _, _ = cv2.minMaxLoc(ink)
+    scale = 255 / max(high - low, 1e-6)
+    return np.asarray(cv2.convertScaleAbs(ink, alpha=scale, beta=-low * scale - 0.5), np.uint8)
