@@ -20,6 +20,7 @@ CanonicalForm = Literal["digit", "garment"]
 
 SIDE = 28
 SMALLEST_SIDE = 4
+OPAQUE = 255
 
 # Measured over all 70,000 images of each dataset. Every MNIST image has black corners, a brightest pixel of
 # at least 254, a box of ink whose longer side is 19 or 20 pixels and a centre of mass from 13.48 to 14.50: it
@@ -105,13 +106,21 @@ def _step(picture: NDArray[np.uint8], axis: int) -> int:
 
 def grey_plane(picture: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """The one plane of a picture without colour or transparency, else None."""
-    match picture.shape:
-        case (_, _):
-            return picture
-        case (_, _, 3) if (picture[:, :, 1:] == picture[:, :, :1]).all():
-            return np.ascontiguousarray(picture[:, :, 0])
-        case _:
-            return None
+    if picture.ndim == 2:
+        return picture
+    if picture.shape[2] != 3:
+        return None
+    first = cv2.extractChannel(picture, 0)  # OpenCV's planes are compared ten times faster than slices
+    same = all(np.array_equal(first, cv2.extractChannel(picture, channel)) for channel in (1, 2))
+    return np.asarray(first, np.uint8) if same else None
+
+
+def without_idle_channels(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Leave out an opacity that is full everywhere, and colour where all is grey: both cost time later on."""
+    if picture.ndim == 3 and picture.shape[2] == 4 and cv2.extractChannel(picture, 3).min() == OPAQUE:
+        picture = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB), np.uint8)
+    grey = grey_plane(picture)
+    return picture if grey is None else grey
 
 
 def refuse_blank(grey: NDArray[np.uint8]) -> None:

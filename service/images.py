@@ -24,7 +24,15 @@ from PIL import (
 )
 
 from service import deep_grey
-from service.canonical import SIDE, CanonicalForm, canonicalise, grey_plane, refuse_blank, separate
+from service.canonical import (
+    SIDE,
+    CanonicalForm,
+    canonicalise,
+    grey_plane,
+    refuse_blank,
+    separate,
+    without_idle_channels,
+)
 from service.errors import (
     EmptyUpload,
     ImageRejected,
@@ -236,10 +244,11 @@ def _load(file: ImageFile.ImageFile) -> tuple[NDArray[np.uint8], tuple[int, int]
     file.load()
     orientation = _orientation(file)
     factor = max(min(file.size) // WORKING_SIDE, max(file.size) // LONGEST_SIDE)
-    image = _without_empty_opacity(_plain_mode(file) if factor <= 1 else _reduced(file, factor))
+    image = _plain_mode(file) if factor <= 1 else _reduced(file, factor)
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
     pixels: NDArray[np.uint8] = np.asarray(image)
+    pixels = without_idle_channels(pixels)
     return pixels, (height, width) if orientation in _QUARTER_TURNS else (width, height)
 
 
@@ -273,18 +282,12 @@ def _plain_mode(image: Image.Image) -> Image.Image:
     if _is_deep(image):
         return Image.fromarray(deep_grey.stretched(np.asarray(image)))
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or image.has_transparency_data:
-        return image.convert("RGBA")
+        return image if image.mode == "RGBA" else image.convert("RGBA")
     if image.mode in ("1", "L"):
         return image.convert("L")
     if image.mode == "LAB":
         return image.getchannel("L")  # Pillow converts LAB only through a colour profile
     return image.convert("RGB")
-
-
-def _without_empty_opacity(image: Image.Image) -> Image.Image:
-    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
-        return image.convert("RGB")
-    return image
 
 
 def _is_deep(image: Image.Image) -> bool:
