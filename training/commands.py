@@ -11,8 +11,8 @@ from training import distributed
 from training.accuracies import find_accuracy
 from training.architectures import build, count_macs, count_weights
 from training.artifacts import list_artifacts, read_artifact
-from training.data import load_test
-from training.measure import Measurement, measure
+from training.evaluation import evaluate_artifact, record_doubt
+from training.evaluation_plots import draw_evaluation
 from training.model_page import update_artifacts_table
 from training.options import (
     CalibrateOptions,
@@ -20,6 +20,7 @@ from training.options import (
     FitOptions,
     ListOptions,
     Options,
+    ReportOptions,
     ReproduceOptions,
     SearchOptions,
     StudyListOptions,
@@ -28,13 +29,16 @@ from training.options import (
 from training.progress import watch
 from training.recipes import RECIPES
 from training.reproduce.run import run_reproduce
-from training.runs import new_run, resumed_run, shipped_run
+from training.runs import RUNS, new_run, resumed_run, shipped_run
 from training.search.run import run_search
 from training.ship import choose_device, help_train, ship, train
 from training.studies.run import list_studies, run_study
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from training.evaluation import Evaluation
+    from training.measure import Measurement
 
 
 def run(options: Options, console: Console) -> None:
@@ -44,7 +48,7 @@ def run(options: Options, console: Console) -> None:
     elif isinstance(options, CalibrateOptions):
         calibrate_again(options, console)
     elif isinstance(options, EvaluateOptions):
-        evaluate_artifact(options, console)
+        show_evaluation(options, console)
     elif isinstance(options, SearchOptions):
         run_search(options, console)
     elif isinstance(options, StudyOptions):
@@ -56,8 +60,7 @@ def run(options: Options, console: Console) -> None:
     elif isinstance(options, ListOptions):
         list_recipes(options, console)
     else:
-        page = update_artifacts_table(options.models)
-        _say(console, f"{page} tells of {', '.join(list_artifacts(options.models))}")
+        write_report(options, console)
 
 
 def fit_recipe(options: FitOptions, console: Console) -> None:
@@ -98,16 +101,27 @@ def calibrate_again(options: CalibrateOptions, console: Console) -> None:
     _say(console, f"{shipped.path}, version {shipped.version}: the weights of {version}, calibrated anew")
 
 
-def evaluate_artifact(options: EvaluateOptions, console: Console) -> None:
-    """Print what an artifact makes of the test set."""
-    artifact = read_artifact(options.name, options.models)
-    test = load_test(artifact.metadata["dataset"], options.data)
-    answers = artifact.answer(test.images.numpy())
+def show_evaluation(options: EvaluateOptions, console: Console) -> None:
+    """Print and draw what an artifact makes of the test set, and of pictures of something else."""
+    evaluation = evaluate_artifact(options.name, options.models, options.data)
     if options.predictions is not None:
-        indices = answers.probabilities.argmax(1)
+        indices = evaluation.answers.probabilities.argmax(1)
         options.predictions.write_text("".join(f"{index}\n" for index in indices))
-    measured = measure(artifact, answers, test.labels.numpy())
-    _print_measurement(console, f"{options.name} {artifact.version}", measured)
+    version = evaluation.artifact.version
+    _print_measurement(console, f"{options.name} {version}", evaluation.measured)
+    _print_families(console, evaluation)
+    folder = options.plots or RUNS / "evaluations" / f"{options.name}-{version}"
+    drawn = draw_evaluation(evaluation, folder)
+    _say(console, f"{folder}: {', '.join(path.name for path in drawn)}")
+
+
+def write_report(options: ReportOptions, console: Console) -> None:
+    """Bring both tables of artifacts up to date."""
+    page = update_artifacts_table(options.models)
+    names = list_artifacts(options.models)
+    for name in names:
+        record_doubt(evaluate_artifact(name, options.models, options.data), page)
+    _say(console, f"{page} tells of {', '.join(names)}")
 
 
 def list_recipes(options: ListOptions, console: Console) -> None:
@@ -142,6 +156,18 @@ def _print_measurement(console: Console, title: str, measured: Measurement) -> N
     _say(console, f"prediction sets      {doubt.coverage:.2%} hold the label, made for {doubt.level:.0%};")
     _say(console, f"                     {doubt.mean_set_size:.3f} labels on average")
     _say(console, f"out of distribution  {doubt.flagged:.2%} of the test images")
+
+
+def _print_families(console: Console, evaluation: Evaluation) -> None:
+    if not evaluation.families:
+        return
+    table = Table("pictures of something else", title="out of distribution", title_justify="left")
+    for heading in ("images", "flagged", "AUROC"):
+        table.add_column(heading, justify="right")
+    for name, figures in evaluation.families.items():
+        images = len(evaluation.strange[name].typicality)
+        table.add_row(name, str(images), f"{figures.flagged:.1%}", f"{figures.auroc:.3f}")
+    console.print(table)
 
 
 def _say(console: Console, line: str) -> None:

@@ -65,6 +65,14 @@ class Doubt:
 
 
 @dataclass(frozen=True)
+class FamilyFigures:
+    """What an artifact's score makes of pictures that are none of its classes."""
+
+    flagged: float  # share called out of distribution
+    auroc: float  # chance that a picture of the dataset scores higher than one of these
+
+
+@dataclass(frozen=True)
 class Measurement:
     """An artifact on a labelled split."""
 
@@ -92,6 +100,22 @@ def measure(artifact: Artifact, answers: Answers, labels: NDArray[np.int64]) -> 
 def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
     """Count the images of each true class (row) that were given each class (column)."""
     return np.bincount(labels * 10 + predicted, minlength=100).reshape(10, 10)
+
+
+def measure_family(artifact: Artifact, inside: Answers, outside: Answers) -> FamilyFigures:
+    """Compare the typicality of pictures of the dataset with that of pictures of something else."""
+    threshold = artifact.number("in_distribution_threshold")
+    return FamilyFigures(
+        flagged=float((outside.typicality < threshold).mean()),
+        auroc=auroc(inside.typicality, outside.typicality),
+    )
+
+
+def auroc(higher: NDArray[np.float32], lower: NDArray[np.float32]) -> float:
+    """Return the chance that one of `higher` exceeds one of `lower`; a tie counts half (Mann and Whitney)."""
+    ordered = np.sort(lower)
+    below, up_to = (np.searchsorted(ordered, higher, side) for side in ("left", "right"))
+    return float((below + up_to).mean() / 2 / len(lower))
 
 
 def prediction_sets(artifact: Artifact, answers: Answers) -> NDArray[np.bool_]:

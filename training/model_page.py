@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from training.artifacts import list_artifacts, read_artifact
+from training.evaluation import DOUBT_HEAD
 from training.measure import Accuracy
 from training.page_tables import block, read_table, write_table
 
@@ -33,7 +34,7 @@ def require_tables(folder: Path) -> None:
     """
     page = folder / PAGE
     if page.exists():
-        for name in ("artifacts", "ledger"):
+        for name in ("artifacts", "doubt", "ledger"):
             read_table(page, name)
 
 
@@ -44,9 +45,8 @@ def record_test_read(recipe: str, shipped: Shipped, folder: Path, same_as: str |
     """
     page = folder / PAGE
     if not page.exists():
-        page.write_text(
-            "# Artifacts\n\n" + block("artifacts", "") + "\n\n" + block("ledger", LEDGER_HEAD) + "\n"
-        )
+        tables = (block("artifacts", ""), block("doubt", DOUBT_HEAD), block("ledger", LEDGER_HEAD))
+        page.write_text("\n\n".join(("# Artifacts", *tables)) + "\n")
     accuracy = shipped.test_accuracy
     low, high = accuracy.interval
     read_on = f"not again: the weights of `{same_as}`" if same_as else f"{shipped.created:%Y-%m-%d}"

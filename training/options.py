@@ -65,11 +65,13 @@ class CalibrateOptions:
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Ask an artifact about the 10,000 test images, by ONNX Runtime."""
+    """Ask an artifact about the 10,000 test images, and about pictures of something else."""
 
     name: Annotated[str, tyro.conf.Suppress]
     predictions: Path | None = None
     """Write the index of each image's likeliest label here, one a line."""
+    plots: Path | None = None
+    """Folder for the pictures; else runs/evaluations/NAME-VERSION."""
     data: Path | None = None
     """Folder that holds MNIST/raw and FashionMNIST/raw; else DIGITSERVE_DATA, else ./data."""
     models: Path = ROOT / "models"
@@ -167,8 +169,10 @@ class ListOptions:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Write the table of shipped artifacts into models/README.md, from their metadata."""
+    """Write the tables of shipped artifacts into models/README.md."""
 
+    data: Path | None = None
+    """Folder that holds MNIST/raw and FashionMNIST/raw; else DIGITSERVE_DATA, else ./data."""
     models: Path = ROOT / "models"
     """Folder of the artifacts and their page."""
 

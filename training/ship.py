@@ -15,10 +15,11 @@ from training.calibrate import CONFORMAL_LEVELS, Calibration, calibrate
 from training.data import SOURCES, load_test, load_training
 from training.detector import fit_detector, predict_typicality
 from training.errors import DeviceUnavailable, Interrupted
+from training.evaluation import evaluate_artifact, record_doubt
 from training.export import Candidate, Shipped, export
 from training.fit import Observer, fit, predict_logits
 from training.measure import Accuracy, confusion_matrix
-from training.model_page import record_test_read, require_tables
+from training.model_page import PAGE, record_test_read, require_tables
 from training.report import EventWriter, plot_confusion, plot_curves, write_metrics
 from training.runs import CHECKPOINT, SHIPPED, read_json, write_json
 from training.teacher import load_teacher
@@ -122,4 +123,5 @@ def ship(recipe: Recipe, trained: Trained, run: Path, data: Path | None, models:
         run / SHIPPED,
         {"version": shipped.version, "test_accuracy": shipped.test_accuracy.share},
     )
+    record_doubt(evaluate_artifact(recipe.name, models, data), models / PAGE)
     return shipped

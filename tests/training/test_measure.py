@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from training.artifacts import Answers
-from training.measure import Accuracy, confusion_matrix, measure, prediction_sets
+from training.measure import Accuracy, auroc, confusion_matrix, measure, measure_family, prediction_sets
 
 LABELS = [str(digit) for digit in range(10)]
 
@@ -70,3 +70,15 @@ def test_coverage_set_size_and_flags_are_shares_of_all_images(answers: Answers) 
     doubt = measure(artifact, answers, np.array([1, 2, 3, 4])).doubt
     assert doubt is not None
     assert (doubt.level, doubt.coverage, doubt.mean_set_size, doubt.flagged) == (0.9, 0.75, 1.25, 0.25)
+
+
+def test_auroc_is_the_share_of_pairs_in_the_right_order_with_ties_for_half() -> None:
+    assert auroc(np.array([3.0, 4.0], np.float32), np.array([1.0, 2.0], np.float32)) == 1.0
+    assert auroc(np.array([1.0, 3.0], np.float32), np.array([1.0, 2.0], np.float32)) == (0.5 + 2) / 4
+    assert auroc(np.array([0.0], np.float32), np.array([5.0], np.float32)) == 0.0
+
+
+def test_a_family_is_flagged_below_the_threshold(answers: Answers) -> None:
+    artifact = fake_artifact(in_distribution_threshold=7.5)
+    figures = measure_family(artifact, answers, Answers(answers.probabilities, answers.typicality))
+    assert (figures.flagged, figures.auroc) == (0.5, 0.5)

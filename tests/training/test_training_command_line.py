@@ -93,7 +93,7 @@ def test_evaluate_prints_the_accuracy_and_writes_a_label_a_line(
     whole: Path, data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     predictions = tmp_path / "predictions.txt"
-    places = ["--models", str(whole / "models"), "--data", str(data_folder)]
+    places = ["--models", str(whole / "models"), "--data", str(data_folder), "--plots", str(tmp_path)]
     assert main(["evaluate", "small", *places, "--predictions", str(predictions)]) == 0
     labels = load_test("mnist", data_folder).labels.numpy()
     share = float((np.array(predictions.read_text().split(), dtype=int) == labels).mean())
@@ -101,6 +101,14 @@ def test_evaluate_prints_the_accuracy_and_writes_a_label_a_line(
     printed = capsys.readouterr().out
     assert f"test accuracy        {share:.2%} (" in printed
     assert "hold the label, made for 99%" in printed
+    for family in ("fashion-mnist", "uniform noise", "checkerboards", "letters"):
+        assert family in printed
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        "reliability.png",
+        "mistakes.png",
+        "coverage.png",
+        "typicality.png",
+    }
 
 
 def test_calibrate_exports_the_same_weights_again_without_reading_the_test_set(
@@ -132,9 +140,10 @@ def test_an_artifact_without_calibration_is_evaluated_without_doubt(
     data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words(tmp_path, data_folder, "--validation-images", "0", "--epochs", "1")) == 0
-    places = ["--models", str(tmp_path / "models"), "--data", str(data_folder)]
+    places = ["--models", str(tmp_path / "models"), "--data", str(data_folder), "--plots", str(tmp_path)]
     assert main(["evaluate", "small", *places]) == 0
     assert "not calibrated" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.glob("*.png")} == {"reliability.png", "mistakes.png"}
     assert not read_artifact("small", tmp_path / "models").calibrated
 
 

@@ -1,0 +1,87 @@
+"""The table of doubt is what the shipped artifacts give, their pictures open, and doubt is honest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.artifacts import MODELS, list_artifacts
+from training.evaluation import DOUBT_HEAD, doubt_row, evaluate_artifact, record_doubt
+from training.evaluation_plots import draw_evaluation
+from training.model_page import PAGE
+from training.page_tables import block, read_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.evaluation import Evaluation
+
+pytestmark = pytest.mark.data  # asks the shipped artifacts about the real images
+
+CALIBRATION_ERROR = {"mnist": 0.003, "fashion-mnist": 0.010}
+ONE_TEMPERATURE_IS_TOO_FEW = {"fashion-mnist-mlp": 0.013}  # no other one does better on its validation images
+SET_SIZE = {"mnist": 1.02, "fashion-mnist": 1.15}
+OTHER_DATASET_FLAGGED = {"mnist": 0.95, "fashion-mnist": 0.90}
+
+
+@pytest.fixture(scope="module", params=list_artifacts())
+def evaluation(request: pytest.FixtureRequest, data_folder: Path) -> Evaluation:
+    return evaluate_artifact(request.param, MODELS, data_folder)
+
+
+@pytest.fixture
+def calibrated(evaluation: Evaluation) -> Evaluation:
+    if not evaluation.artifact.calibrated:
+        pytest.skip("trained on all images, and so without calibration")
+    return evaluation
+
+
+def test_the_page_shows_what_the_artifact_gives(evaluation: Evaluation) -> None:
+    rows = read_table(MODELS / PAGE, "doubt").splitlines()
+    assert doubt_row(evaluation) in rows
+    assert "\n".join(rows[:2]) == DOUBT_HEAD
+
+
+def test_patterns_and_the_other_dataset_are_flagged(calibrated: Evaluation) -> None:
+    dataset = calibrated.artifact.metadata["dataset"]
+    other, *patterns, _letters = calibrated.families.values()
+    assert other.flagged >= OTHER_DATASET_FLAGGED[dataset]
+    assert all(family.flagged >= 0.95 for family in patterns)
+
+
+def test_prediction_sets_are_small_and_never_empty(calibrated: Evaluation) -> None:
+    doubt = calibrated.measured.doubt
+    assert doubt is not None
+    assert 1 <= doubt.mean_set_size <= SET_SIZE[calibrated.artifact.metadata["dataset"]]
+    assert doubt.coverage >= doubt.level - 0.005
+
+
+def test_confidence_means_what_it_says(calibrated: Evaluation) -> None:
+    error = calibrated.measured.expected_calibration_error
+    dataset = calibrated.artifact.metadata["dataset"]
+    assert error <= ONE_TEMPERATURE_IS_TOO_FEW.get(calibrated.name, CALIBRATION_ERROR[dataset])
+
+
+def test_a_row_replaces_the_earlier_one_of_its_artifact(evaluation: Evaluation, tmp_path: Path) -> None:
+    page = tmp_path / PAGE
+    other = "| `zzz` | `0` | as it was |"
+    page.write_text(block("doubt", f"{DOUBT_HEAD}\n{other}\n| `{evaluation.name}` | `old` | … |"))
+    record_doubt(evaluation, page)
+    assert read_table(page, "doubt").splitlines()[2:] == [doubt_row(evaluation), other]
+
+
+def test_every_picture_opens_and_shows_something(evaluation: Evaluation, tmp_path: Path) -> None:
+    paths = draw_evaluation(evaluation, tmp_path)
+    assert [path.name for path in paths] == [
+        "reliability.png",
+        "mistakes.png",
+        "coverage.png",
+        "typicality.png",
+    ]
+    for path in paths:
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+            assert np.asarray(image.convert("L")).std() > 10
