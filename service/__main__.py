@@ -111,7 +111,7 @@ def _serve(options: argparse.Namespace) -> int:
         with contextlib.suppress(OSError):  # a full disk under the log is no reason not to serve
             _greet(f"{'https' if tls else 'http'}://localhost:{options.port}", settings)
     os.environ["BENTOML_DO_NOT_TRACK"] = "true"
-    # What a large picture took goes back to the system; left to itself, glibc keeps up to 64 MB of it a thread.
+    # What a large picture took goes back to the system; left alone, glibc keeps up to 64 MB of it a thread.
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**20))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**24))
     arguments = ["serve", "service.app:DigitServe", "--host", options.host, "--port", str(options.port), *tls]

@@ -145,6 +145,7 @@ def test_a_key_that_is_added_or_removed_counts_from_the_next_request(server: Ser
     assert ask(server, "GET", "/models", x_api_key=key).status_code == 401
 
 
+@pytest.mark.reliability
 @pytest.mark.parametrize(
     ("content", "reason"),
     [(None, "cannot be read"), ("", "holds no key"), ("sha256:abc alice", "Line 1"), (b"\xff", "not UTF-8")],
@@ -184,6 +185,7 @@ def test_the_command_line_and_the_client_bring_the_key(
     assert json.loads(done.stdout)["predictions"][0]["label"] == "7"
 
 
+@pytest.mark.reliability
 def test_the_page_asks_for_a_key_and_works_with_it(
     server: Server, keys: list[str], require_program: Callable[[str], Path]
 ) -> None:
@@ -336,6 +338,7 @@ def test_no_address_that_a_caller_sends_is_ever_visited(open_server: Server, lis
 # TLS
 
 
+@pytest.mark.reliability
 def test_https_is_spoken_with_a_certificate_and_nothing_else_then(
     tmp_path: Path, tiny_models: Path, require_program: Callable[[str], Path]
 ) -> None:
@@ -360,6 +363,7 @@ def test_https_is_spoken_with_a_certificate_and_nothing_else_then(
         server.stop()
 
 
+@pytest.mark.reliability
 def test_a_certificate_that_cannot_be_used_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
     for options in (["--tls-cert", "absent.pem"], ["--tls-cert", "absent.pem", "--tls-key", "absent.pem"]):
         command = [sys.executable, "-m", "service", "serve", *options]

@@ -30,6 +30,8 @@ IN_TIME_S = 8.0
 PREDICT = "/predict?canonical=never"
 INFER = "/v2/models/mnist-cnn/infer"
 
+pytestmark = pytest.mark.reliability
+
 
 @pytest.fixture(scope="module")
 def server(start_server: StartServer, tiny_models: Path) -> Server:
@@ -66,7 +68,6 @@ def client(server: Server) -> Iterator[httpx2.Client]:
 # Pictures
 
 
-@pytest.mark.reliability
 def test_20_000_mutated_pictures_do_no_harm(server: Server, client: httpx2.Client) -> None:
     found: Counter[str] = Counter()
     stream = mutants(seed=7)
@@ -99,7 +100,6 @@ def resident_bytes(server: Server) -> int:
     return sum(int(worker.memory_info().rss) for worker in server.workers())
 
 
-@pytest.mark.reliability
 def test_bombs_are_refused_or_read_in_time_and_leave_no_memory_behind(
     server: Server, client: httpx2.Client
 ) -> None:
@@ -113,7 +113,6 @@ def test_bombs_are_refused_or_read_in_time_and_leave_no_memory_behind(
     assert resident_bytes(server) < 1.1 * memory
 
 
-@pytest.mark.reliability
 def test_many_large_pictures_in_one_request_end_at_its_deadline(server: Server) -> None:
     """Twelve megabytes that would take a minute to decode; others are not kept waiting for it."""
     bomb = bombs()["pixels there"]
@@ -367,7 +366,6 @@ def test_one_request_cannot_be_smuggled_in_another(server: Server) -> None:
 # Bodies all together
 
 
-@pytest.mark.reliability
 def test_all_uploads_together_are_bounded(start_server: StartServer, tiny_models: Path) -> None:
     """Forty uploads of 8 MB are begun and not ended; a worker holds 64 MB of them, and no more."""
     bounds = {"max_pending_bytes": 64 * 2**20, "max_request_bytes": 16 * 2**20}

@@ -22,6 +22,8 @@ HEAD = b"POST /predict?canonical=never HTTP/1.1\r\nhost: a\r\n"
 
 Connect = Callable[[], socket.socket]
 
+pytestmark = pytest.mark.reliability
+
 
 @pytest.fixture(scope="module")
 def server(start_server: StartServer, tiny_models: Path) -> Server:

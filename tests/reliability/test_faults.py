@@ -191,6 +191,7 @@ def test_a_session_that_throws_on_a_batch_fails_the_culprit_alone(
     assert "inference failed on a batch" in server.log.read_text(), "some shared a batch with the culprit"
 
 
+@pytest.mark.reliability
 def test_when_inference_is_stuck_livez_fails_whichever_worker_is_asked(
     tmp_path: Path, trap_models: Path
 ) -> None:
