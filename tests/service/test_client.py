@@ -18,6 +18,7 @@ from typing import Any
 import httpx2
 import pytest
 from real_server import ROOT, Server, StartServer
+from test_api import digits
 from tiny import picture
 
 from service import client as client_module
@@ -28,6 +29,7 @@ from service.client import (
     ImageError,
     Prediction,
     Retries,
+    Segments,
     ServiceRefused,
     ServiceUnreachable,
 )
@@ -99,6 +101,17 @@ def test_when_no_picture_can_be_read_details_tell_why_for_each(ask: Ask, server:
         ask(server.url, "predict", b"text", picture(3)[:60])
     assert (caught.value.status, caught.value.code) == (422, "all_images_rejected")
     assert [each.code for each in caught.value.details] == ["unsupported_format", "undecodable_image"]
+
+
+def test_every_digit_of_a_picture_comes_with_its_box_and_a_heat_map_if_asked_for(
+    ask: Ask, server: Server
+) -> None:
+    answer = ask(server.url, "predict", digits("4", "2"), segments=True, explain=True)
+    [entry] = answer.predictions
+    assert isinstance(entry, Segments)
+    boxes = [digit.box for digit in entry.segments]
+    assert [box.x // 90 for box in boxes if box] == [0, 1]
+    assert [len(digit.heat_map or b"") for digit in entry.segments] == [784, 784]
 
 
 def test_no_picture_at_all_is_refused_by_the_service(ask: Ask, server: Server) -> None:
