@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from real_server import ROOT, Server
 from tiny import picture
 
-MODELS = ["fashion-mnist-cnn", "fashion-mnist-mlp", "mnist-cnn", "mnist-mlp"]
+MODELS = sorted(path.stem for path in (ROOT / "models").glob("*.onnx"))
 
 
 class BentoServer(Server):
