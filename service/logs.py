@@ -6,9 +6,12 @@ picture, no name of a file, and no message that may repeat either.
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import logging
 import logging.config
 import warnings
+from pathlib import Path
 
 from service.errors import DigitServeError
 from service.settings import LogFormat, LogLevel
@@ -18,8 +21,7 @@ log = logging.getLogger("service.access")
 
 def configure(level: LogLevel, log_format: LogFormat) -> None:
     """Have every line of this process, BentoML's and uvicorn's too, written in one format."""
-    # Pillow warns of what is odd in a picture: callers could fill the log with it.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
+    _silence_decoders()
     formatters = {
         "text": {
             "format": "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s",
@@ -43,6 +45,19 @@ def configure(level: LogLevel, log_format: LogFormat) -> None:
             "loggers": {**theirs, "service": {"level": level.upper()}},
         }
     )
+
+
+def _silence_decoders() -> None:
+    """Callers could fill the log: Pillow and libtiff tell there what is odd in a picture, the latter in C."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    pillow = importlib.util.find_spec("PIL")
+    assert pillow is not None
+    assert pillow.origin is not None
+    for library in Path(pillow.origin).parent.with_name("pillow.libs").glob("libtiff*"):
+        libtiff = ctypes.CDLL(str(library))
+        for set_handler in (libtiff.TIFFSetErrorHandler, libtiff.TIFFSetWarningHandler):
+            set_handler.argtypes = [ctypes.c_void_p]
+            set_handler(None)
 
 
 def answered(
