@@ -138,6 +138,20 @@ def print_accuracies(
     console.print(table)
 
 
+def print_mistakes(console: Console, model: Path, form: CanonicalForm, path: Path) -> None:
+    """Each picture of a folder that is not read right; models/README.md says what the networks read worse."""
+    session = open_session(model)
+    with (path / "labels.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            try:
+                pixels = read_image((path / "images" / row["file"]).read_bytes(), form, "auto", MAX_PIXELS)
+                answer = str(classify(session, pixels[np.newaxis])[0])
+            except ImageRejected as rejected:
+                answer = rejected.code
+            if answer != row["label"]:
+                console.print(f"{path.name}/{row['file']} shows {row['label']}, read as {answer}")
+
+
 def print_several_digits(console: Console, model: Path, data: Path, count: int) -> None:
     """Two to five digits on one picture: how many pictures are refused, how many digits found and right."""
     session = open_session(model)
@@ -235,11 +249,15 @@ def main() -> None:
         sets = folder(asked.wild) if asked.wild else {}
         sets |= enlarged_digits(asked.images) | rendered(asked.data, "digit", asked.split, asked.images)
         print_accuracies(console, asked.digits, "digit", sets, with_steps=with_steps)
+        if asked.wild:
+            print_mistakes(console, asked.digits, "digit", asked.wild)
         print_several_digits(console, asked.digits, asked.data, asked.images)
     if asked.only in (None, "garments"):
         sets = folder(asked.wild_garments) if asked.wild_garments else {}
         sets |= rendered(asked.data, "garment", asked.split, asked.images)
         print_accuracies(console, asked.garments, "garment", sets, with_steps=with_steps)
+        if asked.wild_garments:
+            print_mistakes(console, asked.garments, "garment", asked.wild_garments)
     if asked.only in (None, "costs"):
         print_costs(console)
 
