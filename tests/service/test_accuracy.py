@@ -69,6 +69,8 @@ def test_the_test_set_over_http_gives_what_evaluate_gives(
             model,
             "--predictions",
             written,
+            "--plots",
+            tmp_path,
             "--data",
             data_folder,
         ],

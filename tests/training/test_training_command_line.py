@@ -147,15 +147,16 @@ def test_an_artifact_without_calibration_is_evaluated_without_doubt(
     assert not read_artifact("small", tmp_path / "models").calibrated
 
 
-def test_report_writes_the_table_that_the_artifacts_describe(
-    whole: Path, capsys: pytest.CaptureFixture[str]
+def test_report_writes_the_tables_that_the_artifacts_describe(
+    whole: Path, data_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = whole / "models" / "README.md"
     before = page.read_text()
     version = read_artifact("small", whole / "models").version
-    start, end = before.index("| `small`"), before.index("<!-- end of artifacts")
-    page.write_text(before[:start] + before[end:])
-    assert main(["report", "--models", str(whole / "models")]) == 0
+    ledger = before.index("<!-- ledger")
+    emptied = [line for line in before[:ledger].splitlines() if not line.startswith("| `small`")]
+    page.write_text("\n".join(emptied) + "\n" + before[ledger:])
+    assert main(["report", "--models", str(whole / "models"), "--data", str(data_folder)]) == 0
     assert page.read_text() == before
     assert f"| `{version}` |" in before
     assert "tells of small" in capsys.readouterr().out
