@@ -40,6 +40,9 @@ CLASSES = 10
 PROBABILITY_TOLERANCE = 1e-4
 TYPICALITY_TOLERANCE = 1e-3
 
+# In a golden file: what the model before the one that it was written for answered.
+PREVIOUS = ("previous_probabilities", "previous_typicality")
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -227,10 +230,10 @@ def _golden_faults(path: Path, predict: Compute) -> list[str]:
             images, probabilities, typicality = (
                 golden[key] for key in ("images", "probabilities", "typicality")
             )
+            previous = [golden[key] for key in PREVIOUS if key in golden]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        reason = (
-            getattr(error, "strerror", None) or error
-        )  # a system error names the path, and callers see this
+        # A system error names the path, and callers see this.
+        reason = getattr(error, "strerror", None) or error
         return [f"The golden file {path.name} cannot be read: {reason}."]
     n = len(images)
     if images.dtype != np.uint8 or n < 2 or images.shape[1:] != (28, 28):
@@ -242,9 +245,12 @@ def _golden_faults(path: Path, predict: Compute) -> list[str]:
         alone = predict(images[-1:])
     except Exception as error:  # noqa: BLE001 - whatever the runtime throws, the artifact is not servable
         return [f"The model fails on its golden images: {error}."]
+    differences = _difference("golden images", answers, (probabilities, typicality))
+    if differences and [array.shape for array in previous] == [probabilities.shape, typicality.shape]:
+        differences = _difference("golden images", answers, (previous[0], previous[1]))
     return [
         *_probability_faults(answers[0]),
-        *_difference("golden images", answers, (probabilities, typicality)),
+        *differences,
         *_difference(
             "an image alone and the same image in a batch", alone, (answers[0][-1:], answers[1][-1:])
         ),

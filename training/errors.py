@@ -6,6 +6,7 @@ TrainingError
 ├── DeviceUnavailable    CUDA was asked for and there is none
 ├── RunUnavailable       no run to resume, or another process is in it
 ├── CheckpointRejected   a checkpoint is damaged or another recipe's
+├── CheckpointNotWritten the disk takes no more
 ├── TrainingDiverged     the loss is no longer a number
 ├── Interrupted          somebody asked to stop; the checkpoint is written
 ├── ExportRefused        ONNX Runtime does not answer as PyTorch does
@@ -38,6 +39,10 @@ class RunUnavailable(TrainingError):
 
 
 class CheckpointRejected(TrainingError):
+    pass
+
+
+class CheckpointNotWritten(TrainingError):
     pass
 
 

@@ -23,9 +23,11 @@ from training.artifacts import Answers, Artifact
 from training.data import SOURCES
 from training.errors import ExportRefused
 from training.measure import Accuracy
+from training.runs import alone_in
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any, BinaryIO
 
     from torch import Tensor
 
@@ -220,17 +222,43 @@ def _packages() -> dict[str, str]:
 
 
 def _write(path: Path, model: bytes, images: Tensor, classifier: Classifier) -> None:
-    """Put both files in place whole, the golden one first, so that no reader sees half an artifact."""
+    """Put both files in place whole, the golden one first, so that no reader ever sees half an artifact.
+
+    The golden file also tells what the model before answered: a process that is killed between the two
+    renames leaves that model with a golden file it agrees with.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     golden = path.with_suffix(".golden.npz")
     expected = _answer(classifier, images)
     temporary_golden, temporary_model = (
         target.with_name(f".{target.name}.{os.getpid()}.tmp") for target in (golden, path)
     )
-    with temporary_golden.open("wb") as file:
-        np.savez_compressed(
-            file, images=images.numpy(), probabilities=expected.probabilities, typicality=expected.typicality
-        )
-    temporary_model.write_bytes(model)
-    temporary_golden.replace(golden)
-    temporary_model.replace(path)
+    arrays: dict[str, Any] = {"images": images.numpy(), **asdict(expected)}
+    try:
+        with alone_in(path.parent):
+            with temporary_golden.open("wb") as file:
+                np.savez_compressed(file, **arrays, **_answers_before(path, images))
+                _flush(file)
+            with temporary_model.open("wb") as file:
+                file.write(model)
+                _flush(file)
+            temporary_golden.replace(golden)
+            temporary_model.replace(path)
+    finally:
+        temporary_golden.unlink(missing_ok=True)
+        temporary_model.unlink(missing_ok=True)
+
+
+def _answers_before(path: Path, images: Tensor) -> dict[str, Any]:
+    """What the artifact at `path` answers to these images; nothing where there is none, or a broken one."""
+    try:
+        before = Artifact(path.read_bytes()).answer(images.numpy())
+    except Exception:  # noqa: BLE001  ONNX Runtime has a class of its own for each way a file can be broken
+        return {}
+    return {f"previous_{name}": array for name, array in asdict(before).items()}
+
+
+def _flush(file: BinaryIO) -> None:
+    """Have the bytes on the disk before a name points to them, for the power may fail too."""
+    file.flush()
+    os.fsync(file.fileno())

@@ -8,6 +8,7 @@ from training.artifacts import list_artifacts, read_artifact
 from training.evaluation import DOUBT_HEAD
 from training.measure import Accuracy
 from training.page_tables import block, read_table, write_table
+from training.runs import alone_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,10 +44,6 @@ def record_test_read(recipe: str, shipped: Shipped, folder: Path, same_as: str |
 
     `same_as` is the version that has the same weights and was read before: then nothing was read now.
     """
-    page = folder / PAGE
-    if not page.exists():
-        tables = (block("artifacts", ""), block("doubt", DOUBT_HEAD), block("ledger", LEDGER_HEAD))
-        page.write_text("\n\n".join(("# Artifacts", *tables)) + "\n")
     accuracy = shipped.test_accuracy
     low, high = accuracy.interval
     read_on = f"not again: the weights of `{same_as}`" if same_as else f"{shipped.created:%Y-%m-%d}"
@@ -54,8 +51,13 @@ def record_test_read(recipe: str, shipped: Shipped, folder: Path, same_as: str |
         f"| `{recipe}` | `{shipped.version}` | {read_on} "
         f"| {accuracy.correct:,} of {accuracy.images:,} | {accuracy.share:.2%} | {low:.2%} to {high:.2%} |"
     )
-    write_table(page, "ledger", f"{read_table(page, 'ledger')}\n{row}")
-    update_artifacts_table(folder)
+    page = folder / PAGE
+    with alone_in(folder):
+        if not page.exists():
+            tables = (block("artifacts", ""), block("doubt", DOUBT_HEAD), block("ledger", LEDGER_HEAD))
+            page.write_text("\n\n".join(("# Artifacts", *tables)) + "\n")
+        write_table(page, "ledger", f"{read_table(page, 'ledger')}\n{row}")
+        update_artifacts_table(folder)
 
 
 def update_artifacts_table(folder: Path) -> Path:

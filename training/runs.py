@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -85,6 +86,17 @@ def _held(folder: Path) -> Iterator[None]:
         except BlockingIOError as exc:
             raise RunUnavailable(f"Another process is training in {folder}.") from exc
         yield
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process changes what is in `folder`: two that ship at once must not mix theirs."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def current_commit() -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from training import distributed
-from training.errors import CheckpointRejected
+from training.errors import CheckpointNotWritten, CheckpointRejected
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,10 +125,21 @@ def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def save_checkpoint(path: Path, recipe: Recipe, state: State) -> None:
-    """Write all of the state; whoever reads `path` finds the old checkpoint or the new, never half of one."""
+    """Write all of the state; whoever reads `path` finds the old checkpoint or the new, never half of one.
+
+    Raises:
+        CheckpointNotWritten: the disk takes no more.
+    """
     temporary = path.with_suffix(".tmp")
-    torch.save({"recipe": asdict(recipe), "state": state.as_dict()}, temporary)
-    temporary.replace(path)
+    try:
+        torch.save({"recipe": asdict(recipe), "state": state.as_dict()}, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as exc:  # PyTorch's own writer raises the latter
+        temporary.unlink(missing_ok=True)
+        raise CheckpointNotWritten(
+            f"{path} could not be written: is the disk full? The checkpoint before it is whole, if there was "
+            "one: make room and go on with --resume."
+        ) from exc
 
 
 def load_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:

@@ -176,6 +176,19 @@ def test_a_truncated_golden_file_is_refused(tmp_path: Path) -> None:
     assert "cannot be read" in reason
 
 
+def test_the_model_before_is_accepted_beside_the_golden_file_of_the_next(tmp_path: Path) -> None:
+    probabilities, typicality = expected(golden_images())
+    path = golden(write_artifact(tmp_path), probabilities=np.roll(probabilities, 1, axis=1))
+    [reason] = reasons(path)
+    assert "answers differ for golden images" in reason
+    before = {"previous_probabilities": probabilities, "previous_typicality": typicality}
+    load(golden(path, **before), device="cpu", threads=1)
+    [reason] = reasons(golden(path, **{**before, "previous_probabilities": probabilities[:3]}))
+    assert "answers differ for golden images" in reason
+    [reason] = reasons(golden(path, **{**before, "previous_typicality": typicality + np.float32(9)}))
+    assert "answers differ for golden images" in reason
+
+
 def test_a_model_that_answers_its_golden_images_otherwise_is_refused(tmp_path: Path) -> None:
     probabilities, typicality = expected(golden_images())
     off_by_more = golden(write_artifact(tmp_path), probabilities=probabilities + np.float32(2e-4))
