@@ -36,6 +36,7 @@ from service.errors import ArtifactRejected, KeysRejected
 from service.protocol_v2 import ProtocolV2
 from service.reading import ImageReader
 from service.repository import Repository, load_all
+from service.requests import return_memory
 from service.responses import EVERY_METHOD, ErrorResponse, answered_route, refusal
 from service.settings import Settings, usable_cores
 
@@ -151,6 +152,7 @@ class DigitServe:
         await asyncio.to_thread(REPOSITORY.open)
         exposition.reserve_space()
         watched = [REPOSITORY.follow(FOLLOW_INTERVAL_S), liveness.watch(REPOSITORY, SETTINGS.stuck_ms / 1000)]
+        watched.append(return_memory())
         server = connections.running_server()
         if server is not None:
             connections.bound(server, SETTINGS)

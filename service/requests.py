@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 
 from starlette.requests import Request
 
@@ -13,6 +14,7 @@ from service.errors import CallerGone, Overloaded, RequestTooLarge
 DRAINED_BYTES = 128 * 2**20
 # Bodies up to this size are not counted among those in hand: all connections together bring little of them.
 SMALL_BODY_BYTES = 64 * 2**10
+RETURN_INTERVAL_S = 1.0
 
 
 class BodiesInHand:
@@ -20,6 +22,7 @@ class BodiesInHand:
 
     def __init__(self) -> None:
         self._bytes = 0
+        self._has_held = False
 
     def take(self, count: int, most: int) -> None:
         """Count so many more bytes, until the task of this request ends.
@@ -30,6 +33,7 @@ class BodiesInHand:
         if self._bytes + count > most:
             raise Overloaded("Too much is being uploaded already; try again in a second.")
         self._bytes += count
+        self._has_held = True
         task = asyncio.current_task()
         assert task is not None, "a request is answered in a task"
         task.add_done_callback(lambda _: self._give_back(count))
@@ -37,8 +41,24 @@ class BodiesInHand:
     def _give_back(self, count: int) -> None:
         self._bytes -= count
 
+    def were_emptied(self) -> bool:
+        """Whether there were any since this was last asked, and there are none now."""
+        emptied = self._has_held and not self._bytes
+        if emptied:
+            self._has_held = False
+        return emptied
+
 
 IN_HAND = BodiesInHand()
+
+
+async def return_memory() -> None:
+    """Give back to the system, for ever, what large bodies and their pictures took; else glibc keeps it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    while trim is not None:
+        await asyncio.sleep(RETURN_INTERVAL_S)
+        if IN_HAND.were_emptied():
+            await asyncio.to_thread(trim, 0)
 
 
 async def read_body(request: Request, max_bytes: int, max_pending_bytes: int) -> bytes:

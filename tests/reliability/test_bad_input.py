@@ -25,8 +25,8 @@ from tiny import picture
 MUTANTS = 20_000
 WARM_UP = 2_000
 FILES_A_REQUEST = 16
-# The deadline of a request is 5 s, and the machine is busy.
-IN_TIME_S = 8.0
+# The deadline of a request is 5 s, it may take 8 s to arrive, and the machine is busy.
+IN_TIME_S = 13.0
 PREDICT = "/predict?canonical=never"
 INFER = "/v2/models/mnist-cnn/infer"
 
@@ -98,6 +98,13 @@ def send(client: httpx2.Client, uploads: list[bytes], found: Counter[str]) -> No
         found.update(result["error"]["code"] if "error" in result else "answered" for result in results)
 
 
+def wait_for_memory(server: Server, most: float) -> None:
+    """What large bodies took goes back within a second or two."""
+    give_up = time.monotonic() + 10
+    while resident_bytes(server) > most:
+        assert time.monotonic() < give_up, f"{resident_bytes(server):,} bytes, not {most:,.0f}"
+
+
 def resident_bytes(server: Server) -> int:
     return sum(int(worker.memory_info().rss) for worker in server.workers())
 
@@ -105,14 +112,15 @@ def resident_bytes(server: Server) -> int:
 def test_bombs_are_refused_or_read_in_time_and_leave_no_memory_behind(
     server: Server, client: httpx2.Client
 ) -> None:
-    post(client, "/predict", content=bombs()["pixels there"])
+    post(client, "/predict", content=bombs()["large exif"])
+    wait_for_memory(server, 300 * 2**20)
     memory = resident_bytes(server)
     for name, bomb in bombs().items():
         answer = post(client, "/predict", content=bomb)
         print(f"{name}: {len(bomb):,} bytes, {answer.status_code}")
         assert answer.status_code in (200, 413, 415, 422), name
         post(client, "/predict", files=[("image", ("a", bomb))] * (3 if len(bomb) < 2**20 else 1))
-    assert resident_bytes(server) < 1.1 * memory
+    wait_for_memory(server, 1.1 * memory)
 
 
 def test_many_large_pictures_in_one_request_end_at_its_deadline(server: Server) -> None:
@@ -222,7 +230,7 @@ def test_odd_json_is_refused(server: Server, client: httpx2.Client, path: str) -
     for name, body in BAD_JSON.items():
         answer = post(client, path, content=body, headers={"content-type": "application/json"})
         assert answer.status_code in (400, 413, 415, 422), name
-    assert resident_bytes(server) < memory + 150 * 2**20, "five million lists would have been 300 MB"
+    wait_for_memory(server, memory + 40 * 2**20)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +294,7 @@ def test_compressed_bombs_are_refused_before_they_unfold(server: Server, client:
         for body in (bomb, gzip.compress(bomb), bomb[:-9], b"\x1f\x8b" + bomb):
             answer = post(client, INFER, content=body, headers={"content-encoding": "gzip"})
             assert answer.status_code in (400, 413)
-    assert resident_bytes(server) < memory + 100 * 2**20
+    wait_for_memory(server, memory + 40 * 2**20)
 
 
 # HTTP

