@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,11 +21,11 @@ pytestmark = pytest.mark.data  # the residual network is trained here, on the re
 SHIPPED = ("fashion-mnist-softmax", "mnist-rnn")
 TRAINED = "mnist-resnet"
 # Of the recipe only the residual blocks are wanted here: one epoch of a narrow network on plain images.
-SMALL = (
+SMALL = shlex.split(
     "--widths 4 8 --epochs 1 --batch-size 1000 --optimiser adam --learning-rate 0.02 --schedule constant "
     "--weight-averaging 0 --validation-images 0 --elastic-pixels 0 --stroke 0 --rotation-degrees 0 "
     "--shear-degrees 0 --scaling 0 --shift-pixels 0 --erasing 0 --threads 1"
-).split()
+)
 
 
 @pytest.fixture(scope="module")
