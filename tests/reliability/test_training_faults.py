@@ -20,7 +20,7 @@ NEVER = 0
 def ship(folder: Path, seed: int, dies_before: int = NEVER) -> subprocess.Popen[str]:
     command = [sys.executable, str(SHIP), str(folder), str(seed), str(dies_before)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, text=True, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, env=environment, text=True)
 
 
 def served_version(folder: Path) -> str:
