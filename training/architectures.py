@@ -67,7 +67,8 @@ class Dropout(nn.Dropout):
         draws = torch.empty(math.ceil(values.numel() / 4), dtype=torch.int64).random_(-(2**63), None)
         bits = draws.view(torch.int16)[: values.numel()].view_as(values)
         kept = bits >= round(self.p * 2**16) - 2**15
-        return values * kept.to(values.dtype).mul_(1 / (1 - self.p))
+        scaled = kept.view(torch.uint8).to(values.dtype).mul_(1 / (1 - self.p))  # from bool it takes longer
+        return values * scaled
 
 
 def _softmax(_recipe: Recipe) -> list[nn.Module]:

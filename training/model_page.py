@@ -78,10 +78,10 @@ def artifacts_table(folder: Path) -> str:
             if artifact.calibrated
             else "not calibrated"
         )
-        megabytes = (folder / f"{name}.onnx").stat().st_size / 1e6
+        kilobytes = (folder / f"{name}.onnx").stat().st_size / 1e3
         rows.append(
             f"| `{name}` | `{artifact.version}` | {accuracy} | {error} "
             f"| {int(artifact.metadata['parameters']):,} | {int(artifact.metadata['macs_per_image']):,} "
-            f"| {megabytes:.1f} MB |"
+            f"| {kilobytes:,.0f} kB |"
         )
     return "\n".join(rows)

@@ -189,6 +189,7 @@ RECIPES: Final = {
             weight_decay=0.01,
             label_smoothing=0.05,
             weight_averaging=0.999,
+            precision="bfloat16",
         ),
         Recipe(
             name="mnist-cnn",
