@@ -112,7 +112,7 @@ def test_requests_are_counted_under_the_template_of_their_route(client: TestClie
     assert change("digitserve_requests_total", route="/models/{name}", status="200") == 1
     assert change("digitserve_requests_total", route="/models/{name}", status="404") == 1
     assert change("digitserve_requests_total", route="/v2/{path:path}", status="404") == 1
-    assert change("digitserve_request_seconds_count", route="/{path:path}") == 3
+    assert change("digitserve_request_seconds_count", route="/{path:path}", status="404") == 3
 
 
 def test_no_label_ever_holds_what_a_caller_wrote(client: TestClient) -> None:
