@@ -181,7 +181,7 @@ class Batcher:
         try:
             return await answer
         except asyncio.CancelledError:
-            self._drop(submission, "cancelled", CallerGone("The request was cancelled."))
+            self._leave_queue(submission, "cancelled")
             raise
         finally:
             deadline.cancel()
@@ -199,13 +199,16 @@ class Batcher:
 
     def _drop(self, submission: _Submission, reason: DropReason, error: DigitServeError) -> None:
         """Answer with `error`, and do not compute what still waits."""
+        self._leave_queue(submission, reason)
+        if not submission.answer.done():
+            submission.answer.set_exception(error)
+
+    def _leave_queue(self, submission: _Submission, reason: DropReason) -> None:
         if submission.waiting:
             self._observer.dropped(reason, submission.waiting)
             self._queue.remove(submission)
             self._count_queued(-submission.waiting)
             submission.taken = len(submission.images)
-        if not submission.answer.done():
-            submission.answer.set_exception(error)
 
     def _count_queued(self, images: int) -> None:
         self._queued_images += images

@@ -174,7 +174,7 @@ def _sniff(head: bytes) -> type[ImageFile.ImageFile]:
 
 def _brands(head: bytes) -> set[bytes]:
     """Major and compatible brands of the `ftyp` box of an ISO base media file."""
-    end = min(len(head), int.from_bytes(head[:4], "big"))
+    end = min(len(head), int.from_bytes(head[:4]))
     return {head[8:12]} | {head[i : i + 4] for i in range(16, end, 4)}
 
 
@@ -281,9 +281,9 @@ def _plain_mode(image: Image.Image) -> Image.Image:
         return image
     if _is_deep(image):
         return Image.fromarray(deep_grey.stretched(np.asarray(image)))
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or image.has_transparency_data:
+    if image.has_transparency_data:
         return image if image.mode == "RGBA" else image.convert("RGBA")
-    if image.mode in ("1", "L"):
+    if image.mode == "1":
         return image.convert("L")
     if image.mode == "LAB":
         return image.getchannel("L")  # Pillow converts LAB only through a colour profile

@@ -7,7 +7,6 @@ the order of their descriptions. An element of a BYTES tensor is its length in f
 from __future__ import annotations
 
 import re
-import struct
 import zlib
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
@@ -33,6 +32,9 @@ ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 # In Accept-Encoding: a name that is excluded by its weight of zero, and the weights of the others.
 NOT_ACCEPTED = re.compile(r"[^,;]+;\s*q=0(\.0*)?\s*(?=,|$)|;[^,]*")
 PACKET_BYTES = 1400
+LENGTH = re.compile(
+    "[0-9]{1,10}"
+)  # int() would take signs and blanks, and raises where the digits are thousands
 
 
 class InputParameters(BaseModel):
@@ -125,7 +127,7 @@ def read_infer_request(body: bytes, header_length: str | None, max_json_values: 
     """
     if header_length is None:
         head, binary = body, memoryview(b"")
-    elif not header_length.isdecimal() or int(header_length) > len(body):
+    elif not LENGTH.fullmatch(header_length) or int(header_length) > len(body):
         raise BadRequest("Inference-Header-Content-Length must be the length of the JSON within the body.")
     else:
         head, binary = body[: int(header_length)], memoryview(body)[int(header_length) :]
@@ -157,8 +159,7 @@ def _binary(tensor: InputTensor, binary: memoryview) -> memoryview:
 
 
 def _read_pixels(tensor: InputTensor, binary: memoryview) -> Images:
-    count, *rest = tensor.shape or [0]
-    if rest != [28, 28] or count < 1:
+    if tensor.shape[1:] != [28, 28] or tensor.shape[0] < 1:
         raise BadRequest(f"`images` has the shape {tensor.shape}; it must be [n, 28, 28] with n from 1 up.")
     if tensor.data is None:
         flat: NDArray[Any] = np.frombuffer(_binary(tensor, binary), np.uint8)
@@ -167,11 +168,12 @@ def _read_pixels(tensor: InputTensor, binary: memoryview) -> Images:
             flat = np.asarray(tensor.data).reshape(-1)
         except ValueError as error:
             raise BadRequest("`data` of `images` is not a regular array of numbers.") from error
-        if flat.dtype.kind not in "iu" or flat.min(initial=0) < 0 or flat.max(initial=0) > 255:
+        if flat.dtype.kind != "i" or flat.min() < 0 or flat.max() > 255:  # nothing at all is of kind "f"
             raise BadRequest("`data` of `images` must be integers from 0 to 255.")
-    if flat.size != count * PIXELS:
-        raise BadRequest(f"`images` of shape {tensor.shape} holds {count * PIXELS} values; {flat.size} came.")
-    return flat.astype(np.uint8, copy=False).reshape(count, 28, 28)
+    wanted = tensor.shape[0] * PIXELS
+    if flat.size != wanted:
+        raise BadRequest(f"`images` of shape {tensor.shape} holds {wanted} values; {flat.size} came.")
+    return flat.astype(np.uint8, copy=False).reshape(tensor.shape)
 
 
 def _read_pictures(tensor: InputTensor, binary: memoryview) -> list[Upload]:
@@ -190,20 +192,19 @@ def _split_bytes(binary: memoryview) -> list[Upload]:
     elements: list[Upload] = []
     at = 0
     while at < len(binary):
-        if at + 4 > len(binary):
+        start = at + 4
+        at = start + int.from_bytes(binary[at:start], "little")
+        if at > len(binary):
             raise BadRequest("The BYTES tensor is cut short.")
-        (length,) = struct.unpack_from("<I", binary, at)
-        at += 4
-        if at + length > len(binary):
-            raise BadRequest("The BYTES tensor is cut short.")
-        elements.append(bytes(binary[at : at + length]) or EmptyUpload("The picture is empty."))
-        at += length
+        elements.append(bytes(binary[start:at]) or EmptyUpload("The picture is empty."))
     return elements
 
 
 def _from_base64(element: object) -> Upload:
+    if not isinstance(element, str):
+        return BadBase64("A BYTES element in JSON must be a string of base64.")
     try:
-        return b64decode(str(element), validate=True) or EmptyUpload("The picture is empty.")
+        return b64decode(element, validate=True) or EmptyUpload("The picture is empty.")
     except ValueError as error:
         return BadBase64(f"A BYTES element in JSON must be base64: {error}.")
 
@@ -243,14 +244,14 @@ def write_infer_response(
 def _classes(values: NDArray[Any], labels: Sequence[str], k: int) -> NDArray[Any]:
     """The k largest of each row as `value:index:label`; (n, 10) or (n,) to (n, k)."""
     table = values.reshape(len(values), -1)
-    ranking = np.argsort(-table, axis=1, kind="stable")[:, :k]
+    ranking = np.argsort(-table, kind="stable")[:, :k]
     names = labels if table.shape[1] == len(labels) else [""]
     rows = zip(table.tolist(), ranking.tolist(), strict=True)
-    return np.array([[f"{row[i]:f}:{i}:{names[i]}" for i in ranks] for row, ranks in rows], dtype=object)
+    return np.array([[f"{row[i]:f}:{i}:{names[i]}" for i in ranks] for row, ranks in rows])
 
 
 def _to_bytes(values: NDArray[Any], datatype: str) -> bytes:
     if datatype != "BYTES":
         return values.astype(DATATYPES[datatype], copy=False).tobytes()
     texts = [text.encode() for text in values.reshape(-1)]
-    return b"".join(struct.pack("<I", len(text)) + text for text in texts)
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)

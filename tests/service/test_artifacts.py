@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
+import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import expected, golden_images, write_artifact
 
-from service.artifacts import has_cuda_driver, load
+from service import artifacts
+from service.artifacts import (
+    PROBABILITY_TOLERANCE,
+    TYPICALITY_TOLERANCE,
+    has_cuda_driver,
+    load,
+    load_named,
+    runtime_facts,
+)
 from service.errors import ArtifactRejected
+from service.settings import Device, Settings
 
 
 def reasons(path: Path) -> list[str]:
     with pytest.raises(ArtifactRejected) as caught:
         load(path, device="cpu", threads=1)
+    assert caught.value.name == path.stem
     return caught.value.reasons
 
 
@@ -77,9 +92,20 @@ def test_a_wrong_metadata_entry_is_refused(tmp_path: Path, entry: str, value: st
     assert entry in reason
 
 
+def test_an_entry_within_an_entry_is_named_with_its_place(tmp_path: Path) -> None:
+    [reason] = reasons(write_artifact(tmp_path, packages='{"torch": 2}'))
+    assert reason == "Metadata packages.torch: Input should be a valid string."
+
+
+def test_another_name_in_the_metadata_is_refused(tmp_path: Path) -> None:
+    assert reasons(write_artifact(tmp_path, recipe="another")) == [
+        "The metadata names the recipe 'another', the file 'tiny'."
+    ]
+
+
 def test_every_broken_rule_has_its_sentence(tmp_path: Path) -> None:
-    path = write_artifact(tmp_path, temperature="-1", dataset=None, seed="x")
-    assert len(reasons(path)) == 3
+    path = write_artifact(tmp_path, batch=16, temperature="-1", dataset=None, seed="x")
+    assert len(reasons(path)) == 6, "three of the metadata, one for each tensor"
 
 
 def test_calibration_entries_without_calibration_are_refused(tmp_path: Path) -> None:
@@ -105,6 +131,32 @@ def test_a_missing_output_is_refused(tmp_path: Path) -> None:
         del model.graph.output[1]
 
     assert reasons(edited(write_artifact(tmp_path), drop)) == ["The graph has no tensor `typicality`."]
+
+
+def test_every_wrong_tensor_has_its_sentence(tmp_path: Path) -> None:
+    def rename(model: onnx.ModelProto) -> None:
+        next(node for node in model.graph.node if node.output[0] == "probabilities").output[0] = "answers"
+        model.graph.output[0].name = "answers"
+        model.graph.output[1].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+        cast = next(node for node in model.graph.node if node.output[0] == "column_float")
+        cast.attribute[0].i = onnx.TensorProto.DOUBLE
+
+    assert reasons(edited(write_artifact(tmp_path), rename)) == [
+        "The graph has an unknown tensor `answers`.",
+        "The graph has no tensor `probabilities`.",
+        "`typicality` is ('tensor(double)', ['batch']), not tensor(float) of shape ['batch'].",
+    ]
+
+
+def test_one_typicality_for_the_whole_batch_is_refused(tmp_path: Path) -> None:
+    def reduce(model: onnx.ModelProto) -> None:
+        node = next(node for node in model.graph.node if node.output[0] == "typicality")
+        node.CopyFrom(onnx.helper.make_node("ReduceMax", ["column_float"], ["typicality"], keepdims=0))
+        del model.graph.output[1].type.tensor_type.shape.dim[:]
+
+    assert reasons(edited(write_artifact(tmp_path), reduce)) == [
+        "`typicality` is ('tensor(float)', []), not tensor(float) of shape ['batch']."
+    ]
 
 
 def test_an_output_of_another_name_is_refused(tmp_path: Path) -> None:
@@ -164,8 +216,34 @@ def golden(path: Path, **changes: np.ndarray) -> Path:
 def test_an_artifact_without_golden_file_is_refused(tmp_path: Path) -> None:
     path = write_artifact(tmp_path)
     path.with_name("tiny.golden.npz").unlink()
+    assert reasons(path) == ["The golden file tiny.golden.npz cannot be read: No such file or directory."]
+
+
+def npy() -> bytes:
+    file = io.BytesIO()
+    np.save(file, golden_images())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no archive", npy()])
+def test_a_golden_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = write_artifact(tmp_path)
+    path.with_name("tiny.golden.npz").write_bytes(content)
     [reason] = reasons(path)
-    assert "tiny.golden.npz cannot be read" in reason
+    assert reason.startswith("The golden file tiny.golden.npz cannot be read: ")
+
+
+@given(st.data())
+def test_any_damage_to_a_golden_file_ends_in_a_verdict(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    path = write_artifact(folder).with_name("tiny.golden.npz")
+    damaged = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(damaged[: data.draw(st.integers(1, len(damaged)))])
+    assert all(isinstance(fault, str) for fault in artifacts._golden_faults(path, expected))
 
 
 def test_a_truncated_golden_file_is_refused(tmp_path: Path) -> None:
@@ -226,6 +304,46 @@ def test_probabilities_that_do_not_sum_to_one_are_refused(tmp_path: Path) -> Non
     assert any("misses 1 by" in reason for reason in broken)
 
 
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ([0.25, 0.75, 0.0], None),
+        ([0.5, 0.50005, 0.0], None),
+        ([0.5, 0.5002, 0.0], "A row of probabilities misses 1 by 2.0e-04."),
+        ([0.5, 0.4998, 0.0], "A row of probabilities misses 1 by 2.0e-04."),
+        ([-0.25, 0.5, 0.75], "Some probabilities are negative or not finite."),
+        ([float("nan"), 0.5, 0.5], "Some probabilities are negative or not finite."),
+        ([float("inf"), 0.5, 0.5], "Some probabilities are negative or not finite."),
+    ],
+)
+def test_every_row_of_probabilities_is_one(row: list[float], fault: str | None) -> None:
+    probabilities = np.array([[1, 0, 0], row, [0, 1, 0]], np.float32)
+    assert artifacts._probability_faults(probabilities) == ([fault] if fault else [])
+
+
+@pytest.mark.parametrize(
+    ("probability", "typicality", "expected_typicality", "differs"),
+    [
+        (PROBABILITY_TOLERANCE, 0, 0, False),
+        (1.01 * PROBABILITY_TOLERANCE, 0, 0, True),
+        (-1.01 * PROBABILITY_TOLERANCE, 0, 0, True),
+        (0, TYPICALITY_TOLERANCE, 0, False),
+        (0, 0.5 + 1.01 * TYPICALITY_TOLERANCE, 0.5, True),
+        (0, 0.5 - 1.01 * TYPICALITY_TOLERANCE, 0.5, True),
+        (0, -1000 - 0.99, -1000, False),
+        (0, -1000 - 1.01, -1000, True),
+        (float("nan"), 0, 0, True),
+        (0, float("nan"), 0, True),
+    ],
+)
+def test_answers_agree_within_the_tolerance_of_probabilities_and_the_relative_one_of_typicality(
+    *, probability: float, typicality: float, expected_typicality: float, differs: bool
+) -> None:
+    answers = np.array([[0, probability], [0, 0]]), np.array([0, typicality])
+    wanted = np.zeros((2, 2)), np.array([0, expected_typicality])
+    assert bool(artifacts._difference("x", answers, wanted)) == differs
+
+
 def test_an_answer_that_depends_on_its_neighbours_is_refused(tmp_path: Path) -> None:
     def softmax_over_the_batch(model: onnx.ModelProto) -> None:
         softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
@@ -233,6 +351,45 @@ def test_an_answer_that_depends_on_its_neighbours_is_refused(tmp_path: Path) -> 
 
     broken = reasons(edited(write_artifact(tmp_path), softmax_over_the_batch))
     assert any("an image alone and the same image in a batch" in reason for reason in broken)
+
+
+def test_an_artifact_is_found_by_its_name_and_opened_as_the_settings_say(tmp_path: Path) -> None:
+    write_artifact(tmp_path)
+    assert load_named("tiny", Settings(models_dir=tmp_path, device="cpu")).name == "tiny"
+    with pytest.raises(ArtifactRejected, match=r"^absent: The file cannot be read"):
+        load_named("absent", Settings(models_dir=tmp_path))
+
+
+def test_a_classifier_computes_in_as_many_threads_as_it_was_given(tmp_path: Path) -> None:
+    path = write_artifact(tmp_path)
+    alone = psutil.Process().num_threads()
+    for threads in (1, 3):
+        classifier = load(path, device="cpu", threads=threads)
+        assert psutil.Process().num_threads() == alone + threads - 1
+        del classifier
+
+
+@pytest.mark.parametrize(
+    ("device", "driver", "asks_for_cuda"),
+    [("auto", False, False), ("auto", True, True), ("cuda", True, True), ("cpu", True, False)],
+)
+def test_cuda_is_asked_for_before_the_cpu_where_there_is_a_driver(
+    monkeypatch: pytest.MonkeyPatch, device: Device, *, driver: bool, asks_for_cuda: bool
+) -> None:
+    monkeypatch.setattr(artifacts, "has_cuda_driver", lambda: driver)
+    *cuda, last = artifacts._providers(device)
+    assert last == "CPUExecutionProvider"
+    options = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+    assert cuda == ([("CUDAExecutionProvider", options)] if asks_for_cuda else [])
+
+
+def test_what_runs_here_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = runtime_facts()
+    assert facts["ONNX Runtime"].startswith(f"{onnxruntime.__version__} (onnxruntime")
+    assert facts["execution providers"].split(", ") == onnxruntime.get_available_providers()
+    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    assert (len(facts) > 2) == has_cuda
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.skipif(has_cuda_driver(), reason="only a machine without a GPU can show this refusal")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -13,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batching import INLINE_S, Batcher, Computed, Images, Outputs
+from service import batching
+from service.batching import Batcher, Computed, Images, Outputs
 from service.errors import CallerGone, DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 
 
@@ -25,6 +25,7 @@ class Recorder:
         self.batches: list[int] = []
         self.answers: list[int] = []
         self.drops: list[tuple[str, int]] = []
+        self.durations: list[tuple[float, float]] = []  # waited, computed
 
     def queued(self, images: int) -> None:
         self.waiting += images
@@ -34,6 +35,7 @@ class Recorder:
         assert waited_s >= 0
         assert computed_s >= 0
         self.batches.append(images)
+        self.durations.append((waited_s, computed_s))
         self.answers += answers[0].tolist()
 
     def dropped(self, reason: str, images: int) -> None:
@@ -76,7 +78,24 @@ def batcher(network: Callable[[Images], Outputs], recorder: Recorder | None = No
 
 
 def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(work())
+    """Run a scenario, which hangs where a rule is broken, for so long at most."""
+    asyncio.run(asyncio.wait_for(work(), timeout=60))
+
+
+class Clock:
+    """A clock that stands still unless it is set, in the place of the batcher's."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        patch.setattr(batching, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
 
 
 async def turns(count: int = 5) -> None:
@@ -168,14 +187,15 @@ def test_every_caller_gets_its_own_rows_whatever_the_sizes(sizes: list[int], max
 
 def test_a_full_queue_refuses_at_once_and_takes_again_when_it_has_room() -> None:
     async def scenario() -> None:
-        network = Network(held=True)
-        queue = batcher(network, max_queue=4)
+        network, recorder = Network(held=True), Recorder()
+        queue = batcher(network, recorder, max_queue=4)
         computing = asyncio.create_task(queue.submit(images(0), timeout_s=30))
         await network.until_started()
         waiting = asyncio.create_task(queue.submit(images(1, 2, 3), timeout_s=30))
         await turns()
-        with pytest.raises(Overloaded):
+        with pytest.raises(Overloaded, match=r"^3 images are waiting already; try again in a second\.$"):
             await queue.submit(images(4, 5), timeout_s=30)
+        assert recorder.drops == [("shed", 2)]
         last = asyncio.create_task(queue.submit(images(6), timeout_s=30))
         await turns()
         network.released.set()
@@ -193,7 +213,7 @@ def test_an_expired_submission_is_not_computed() -> None:
         queue = batcher(network, recorder)
         first = asyncio.create_task(queue.submit(images(1), timeout_s=30))
         await network.until_started()
-        with pytest.raises(DeadlineExceeded):
+        with pytest.raises(DeadlineExceeded, match=r"^No answer within 0\.01 s; try again, or send fewer"):
             await queue.submit(images(2, 3), timeout_s=0.01)
         network.released.set()
         assert answered(await first) == [1]
@@ -248,15 +268,17 @@ def test_a_caller_that_has_left_when_its_turn_comes_is_not_computed() -> None:
         queue = batcher(network, recorder)
         first = asyncio.create_task(queue.submit(images(1), timeout_s=30))
         await network.until_started()
-        gone = asyncio.create_task(queue.submit(images(2), timeout_s=30, caller_left=lambda: True))
-        stays = asyncio.create_task(queue.submit(images(3), timeout_s=30, caller_left=lambda: False))
+        before = asyncio.create_task(queue.submit(images(2), timeout_s=30, caller_left=lambda: False))
+        gone = asyncio.create_task(queue.submit(images(3), timeout_s=30, caller_left=lambda: True))
+        after = asyncio.create_task(queue.submit(images(4), timeout_s=30, caller_left=lambda: False))
         await turns()
         network.released.set()
         assert answered(await first) == [1]
-        assert answered(await stays) == [3]
-        with pytest.raises(CallerGone):
+        assert answered(await before) == [2]
+        assert answered(await after) == [4]
+        with pytest.raises(CallerGone, match=r"^The connection closed before the answer\.$"):
             await gone
-        assert network.batches == [[1], [3]]
+        assert network.batches == [[1], [2, 4]]
         assert recorder.drops == [("caller_gone", 1)]
         with pytest.raises(CallerGone):
             await queue.submit(images(4), timeout_s=30, caller_left=lambda: True)
@@ -283,10 +305,10 @@ def test_the_rest_of_a_large_submission_is_dropped_with_its_caller() -> None:
     run(scenario)
 
 
-def test_when_a_batch_fails_only_the_culprit_fails() -> None:
+def test_when_a_batch_fails_only_the_culprit_fails(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        network = Network(held=True, poison=3)
-        queue = batcher(network)
+        network, recorder = Network(held=True, poison=3), Recorder()
+        queue = batcher(network, recorder)
         first = asyncio.create_task(queue.submit(images(0), timeout_s=30))
         await network.until_started()
         shared = [asyncio.create_task(queue.submit(images(pixel), timeout_s=30)) for pixel in (1, 2, 3, 4)]
@@ -294,7 +316,12 @@ def test_when_a_batch_fails_only_the_culprit_fails() -> None:
         network.released.set()
         answers = await asyncio.gather(first, *shared, return_exceptions=True)
         assert isinstance(answers[3], InferenceFailed)
+        assert answers[3].message == "The model failed on this request."
         assert isinstance(answers[3].__cause__, RuntimeError)
+        assert recorder.drops == [("failed", 1)]
+        assert caplog.messages == [
+            "inference failed on a batch of 4 images; computing each caller's alone"
+        ], "the log says it once"
         others = [answer for answer in answers if not isinstance(answer, BaseException)]
         assert [answered(outputs) for outputs in others] == [[0], [1], [2], [4]]
         await queue.close()
@@ -304,10 +331,11 @@ def test_when_a_batch_fails_only_the_culprit_fails() -> None:
 
 def test_a_large_submission_that_fails_leaves_nothing_in_the_queue() -> None:
     async def scenario() -> None:
-        network = Network(poison=0)
-        queue = batcher(network, max_batch=4)
+        network, recorder = Network(poison=0), Recorder()
+        queue = batcher(network, recorder, max_batch=4)
         with pytest.raises(InferenceFailed):
             await queue.submit(images(*range(10)), timeout_s=30)
+        assert recorder.drops == [("failed", 4), ("failed", 6)]
         assert queue.queued_images == 0
         assert answered(await queue.submit(images(11), timeout_s=30)) == [11]
         assert network.batches == [[0, 1, 2, 3], [11]]
@@ -326,7 +354,7 @@ def test_closing_answers_what_waits_and_refuses_what_comes() -> None:
         await turns()
         closing: Awaitable[None] = asyncio.create_task(queue.close())
         await turns()
-        with pytest.raises(NotReady):
+        with pytest.raises(NotReady, match=r"^This model is shutting down; try again\.$"):
             await queue.submit(images(3), timeout_s=30)
         network.released.set()
         await closing
@@ -336,31 +364,127 @@ def test_closing_answers_what_waits_and_refuses_what_comes() -> None:
     run(scenario)
 
 
-def test_what_will_be_ready_at_once_is_computed_here_and_what_takes_longer_in_a_thread() -> None:
-    """The first batch tells how long an image takes; a machine too busy for a quick one gets another try."""
-    network = Network()
+def test_waiting_and_computing_are_timed_apart(clock: Clock) -> None:
+    network, recorder = Network(held=True), Recorder()
+
+    def compute(images: Images) -> Outputs:
+        outputs = network(images)
+        clock.now += 0.125
+        return outputs
+
+    async def scenario() -> None:
+        queue = batcher(compute, recorder, max_batch=2)
+        assert queue.computing_for_s == 0
+        first = asyncio.create_task(queue.submit(images(1), timeout_s=30))
+        await network.until_started()
+        submitted = []
+        for pixels in ((2,), (3, 4)):
+            clock.now += 0.25
+            submitted.append(asyncio.create_task(queue.submit(images(*pixels), timeout_s=30)))
+            await turns()
+        clock.now += 0.5
+        assert queue.computing_for_s == 1
+        network.released.set()
+        timed = [
+            (computed.waited_s, computed.computed_s) for computed in await asyncio.gather(first, *submitted)
+        ]
+        assert timed == [(0, 1.125), (0.875, 0.125), (0.625, 0.25)]
+        assert recorder.durations == [(0, 1.125), (0.875, 0.125), (0.75, 0.125)]
+        await queue.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("late_s", [0, 0.25])
+def test_a_deadline_that_has_passed_when_its_turn_comes_counts_although_its_timer_is_late(
+    clock: Clock, late_s: float
+) -> None:
+    async def scenario() -> None:
+        network, recorder = Network(held=True), Recorder()
+        queue = batcher(network, recorder)
+        first = asyncio.create_task(queue.submit(images(1), timeout_s=60))
+        await network.until_started()
+        waiting = [
+            asyncio.create_task(queue.submit(images(pixel), timeout_s=timeout_s))
+            for pixel, timeout_s in ((2, 40.25), (3, 40), (4, 40.25))
+        ]
+        await turns()
+        clock.now += 40 + late_s
+        network.released.set()
+        answers = await asyncio.gather(first, *waiting, return_exceptions=True)
+        expired = {2, 3, 4} if late_s else {3}
+        for pixel, answer in enumerate(answers, start=1):
+            assert isinstance(answer, DeadlineExceeded if pixel in expired else Computed)
+        assert network.batches == ([[1]] if late_s else [[1], [2, 4]])
+        assert recorder.drops == [("expired", 1)] * len(expired)
+        await queue.close()
+
+    run(scenario)
+
+
+def test_batches_follow_each_other_without_a_pause_but_answers_come_between_them(clock: Clock) -> None:
+    async def scenario() -> None:
+        network = Network()
+        queue = batcher(network, max_batch=1)
+        await queue.submit(images(0), timeout_s=30)
+        seen: list[tuple[int, int]] = []
+
+        async def ask(pixel: int) -> None:
+            await queue.submit(images(pixel), timeout_s=30)
+            seen.append((pixel, len(network.batches)))
+
+        asked = [asyncio.create_task(ask(pixel)) for pixel in (1, 2, 3)]
+        await turns(20)
+        assert seen == [(1, 2), (2, 3), (3, 4)]
+        await asyncio.gather(*asked)
+        await queue.close()
+
+    run(scenario)
+
+
+def test_the_images_of_a_lone_submission_are_not_copied() -> None:
+    async def scenario() -> None:
+        computed: list[Images] = []
+        network = Network()
+
+        def compute(images: Images) -> Outputs:
+            computed.append(images)
+            return network(images)
+
+        queue = batcher(compute)
+        sent = images(1, 2)
+        await queue.submit(sent, timeout_s=30)
+        assert np.shares_memory(computed[0], sent)
+        await queue.close()
+
+    run(scenario)
+
+
+def test_what_will_be_ready_at_once_is_computed_here_and_what_takes_longer_in_a_thread(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last batch tells how long an image takes."""
+    quick_s = 2.0**-12
+    monkeypatch.setattr(batching, "INLINE_S", 4 * quick_s)
     threads: list[threading.Thread] = []
+    network = Network()
 
     def compute(images: Images) -> Outputs:
         threads.append(threading.current_thread())
-        if images[0, 0, 0] == 9:  # slow
-            until = time.monotonic() + 2 * INLINE_S
-            while time.monotonic() < until:
-                pass
+        clock.now += len(images) * (1 if 9 in images else quick_s)
         return network(images)
 
     async def scenario() -> None:
         queue = batcher(compute)
-        here = threading.main_thread()
-        for _ in range(50):
-            await queue.submit(images(1), timeout_s=30)
-            if threads[-1] is here:
-                break
-        assert threads[0] is not here, "nothing was known of the model yet"
-        assert threads[-1] is here
+        for count in (1, 4, 5, 1, 4):
+            await queue.submit(images(*range(count)), timeout_s=30)
         await queue.submit(images(9), timeout_s=30)
         await queue.submit(images(1), timeout_s=30)
-        assert threads[-1] is not here, "the last image took too long"
         await queue.close()
 
     run(scenario)
+    here = threading.main_thread()
+    assert threads[0] is not here, "nothing was known of the model yet"
+    assert [thread is here for thread in threads[1:6]] == [True, False, True, True, True]
+    assert threads[6] is not here, "the last image took too long"
+    assert threads[0].name.startswith("compute"), "the name that a profiler shows"

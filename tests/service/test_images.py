@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, TiffImagePlugin
 
+from service import images
 from service.errors import (
     EmptyImage,
     EmptyUpload,
@@ -24,7 +26,16 @@ from service.errors import (
     UndecodableImage,
     UnsupportedFormat,
 )
-from service.images import CanonicalForm, is_large, read_image
+from service.images import (
+    LONGEST_SIDE,
+    MOST_SCANS,
+    SMALL_BYTES,
+    WORKING_SIDE,
+    CanonicalForm,
+    is_image,
+    is_large,
+    read_image,
+)
 
 Pixels = NDArray[np.uint8]
 MAX_PIXELS = 30_000_000
@@ -187,6 +198,14 @@ def test_a_broken_exif_block_is_ignored() -> None:
     assert differ(read(encode(seven(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff", quality=95)), SEVEN) < 3
 
 
+def refusal(upload: bytes, max_pixels: int = MAX_PIXELS) -> ImageRejected:
+    """The error that `upload` is refused with, which is a sentence."""
+    with pytest.raises(ImageRejected) as refused:
+        read_image(upload, "digit", "auto", max_pixels)
+    assert re.fullmatch(r"[A-Z].*[a-z].*\.", refused.value.message)
+    return refused.value
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -196,19 +215,32 @@ def test_a_broken_exif_block_is_ignored() -> None:
         (b"GIF90a" + bytes(100), "no image"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "no image"),
         (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42", "no image"),
+        (b"\0\0\0\x14ftypmp42\0\0\0\0isomheic", "no image"),  # the list of brands ends before the last
+        (b"\0\0\0\x18heicheic\0\0\0\0mif1heic", "no image"),
+        (b"\0\0\0\x10ftypheic\0\0\0\0", "HEIC.*JPEG"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC.*JPEG"),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heix", "HEIC.*JPEG"),
+        (b"\0\0\0\x1cftypmp42\0\0\0\0isommp41heix", "HEIC.*JPEG"),
+        (b"\xff\xff\xff\xffftypmp42\0\0\0\0heic", "HEIC.*JPEG"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_415(content: bytes, says: str) -> None:
-    with pytest.raises(UnsupportedFormat, match=says) as refused:
-        read(content)
-    assert refused.value.status == 415
+    refused = refusal(content)
+    assert isinstance(refused, UnsupportedFormat)
+    assert refused.status == 415
+    assert re.search(says, refused.message)
+    assert "PNG, JPEG, WebP" in refused.message
+    assert not is_image(content)
+    assert not is_large(content)
+
+
+@pytest.mark.parametrize("how", FORMATS)
+def test_a_picture_is_known_by_its_first_bytes(how: str) -> None:
+    assert is_image(encode(seven(), how, **FORMATS[how])[:256])
 
 
 def test_an_empty_upload_is_refused_with_400() -> None:
-    with pytest.raises(EmptyUpload):
-        read(b"")
+    assert isinstance(refusal(b""), EmptyUpload)
 
 
 @pytest.mark.parametrize("how", FORMATS)
@@ -218,28 +250,48 @@ def test_a_truncated_picture_is_refused_with_422(how: str, share: float) -> None
         0, 256, (64, 64, 3), dtype=np.uint8
     )  # fills the file to its end
     upload = encode(Image.fromarray(noise), how, **FORMATS[how])
-    with pytest.raises(UndecodableImage) as refused:
-        read(upload[: int(len(upload) * share)])
-    assert refused.value.status == 422
+    refused = refusal(upload[: int(len(upload) * share)])
+    assert isinstance(refused, UndecodableImage)
+    assert refused.status == 422
+    assert refused.message.startswith(f"The {how} picture is corrupt or cut short")
 
 
 @pytest.mark.parametrize("how", FORMATS)
 def test_more_pixels_than_allowed_are_refused_with_413(how: str) -> None:
     upload = encode(seven(), how, **FORMATS[how])
-    with pytest.raises(ImageTooLarge, match=r"100x100.*9999"):
-        read_image(upload, "digit", "auto", 9999)
+    refused = refusal(upload, 9999)
+    assert isinstance(refused, ImageTooLarge)
+    assert "100x100 pixels; at most 9999" in refused.message
+    read_image(upload, "digit", "auto", 10_000)
 
 
 @pytest.mark.parametrize("side", [20_000, 2_000_000_000])
 def test_a_bomb_is_refused_by_its_header(side: int) -> None:
-    with pytest.raises(ImageTooLarge):
-        read(png_header(side, side))
+    assert isinstance(refusal(png_header(side, side)), ImageTooLarge)
+
+
+def test_a_bomb_that_pillow_refuses_to_open_is_refused_like_one_that_it_opens() -> None:
+    side = (16_383).to_bytes(3, "little")
+    refused = refusal(b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + side + side, 10**9)
+    assert isinstance(refused, ImageTooLarge)
+    assert f"larger than {10**9} pixels" in refused.message
+
+
+def test_a_jpeg_of_more_scans_than_any_picture_needs_is_refused() -> None:
+    upload = encode(seven(), "JPEG", quality=90)
+    scan = b"\xff\xda"
+    assert upload.count(scan) == 1
+    assert differ(read(upload + scan * (MOST_SCANS - 1)), SEVEN) < 2
+    refused = refusal(upload + scan * MOST_SCANS)
+    assert isinstance(refused, UndecodableImage)
+    assert f"has {MOST_SCANS + 1} scans; at most {MOST_SCANS}" in refused.message
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 0), (0, 10), (10, 0)])
 def test_a_picture_of_zero_size_is_refused_with_422(width: int, height: int) -> None:
-    with pytest.raises(UndecodableImage):
-        read(png_header(width, height))
+    refused = refusal(png_header(width, height))
+    assert isinstance(refused, UndecodableImage)
+    assert "has no pixels" in refused.message
 
 
 @pytest.mark.parametrize("form", ["digit", "garment"])
@@ -304,6 +356,61 @@ def test_a_tiny_picture_is_read_inline_and_a_huge_one_in_a_thread(how: str) -> N
 
 def test_a_picture_of_huge_size_and_few_bytes_is_large() -> None:
     assert is_large(png_header(5000, 5000))
+
+
+@pytest.mark.parametrize("how", FORMATS)
+def test_a_picture_of_128x128_pixels_in_64_kib_is_the_largest_that_is_read_inline(how: str) -> None:
+    largest = encode(Image.new("L", (128, 128)), how, **FORMATS[how])
+    assert not is_large(largest.ljust(SMALL_BYTES, b"\0"))
+    assert is_large(largest.ljust(SMALL_BYTES + 1, b"\0"))
+    assert is_large(encode(Image.new("L", (128, 129)), how, **FORMATS[how]))
+
+
+def reduced_to(image: Image.Image, how: str = "PNG", **options: Any) -> tuple[int, ...]:
+    """Width and height of what a picture is reduced to before anything looks at it."""
+    pixels, size = images._decode(encode(image, how, **options), MAX_PIXELS, exact=False)
+    assert size == image.size
+    return pixels.shape[1::-1]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [
+        ((511, 2000), (511, 2000)),
+        ((512, 700), (256, 350)),
+        ((1000, 767), (500, 384)),
+        ((1000, 768), (334, 256)),
+        ((20, 2 * LONGEST_SIDE - 1), (20, 2 * LONGEST_SIDE - 1)),
+        ((20, 2 * LONGEST_SIDE), (10, LONGEST_SIDE)),
+    ],
+)
+def test_a_picture_is_reduced_by_the_factor_that_leaves_the_working_side(
+    mode: str, size: tuple[int, int], wanted: tuple[int, int]
+) -> None:
+    assert WORKING_SIDE == 256
+    assert reduced_to(Image.new("RGB" if mode == "RGB" else "L", size).convert(mode)) == wanted
+
+
+@pytest.mark.parametrize(("side", "wanted"), [(500, 500), (900, 450), (1500, 375), (3000, 375)])
+def test_a_large_jpeg_is_decoded_at_a_half_a_quarter_or_an_eighth_of_its_size(side: int, wanted: int) -> None:
+    assert reduced_to(Image.new("L", (side, side)), "JPEG") == (wanted, wanted)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
+@given(st.tuples(st.integers(1, 60), st.integers(1, 60)), st.integers(2, 5), st.integers(0, 2**32))
+def test_a_picture_reduced_some_rows_at_a_time_is_as_if_reduced_at_once(
+    mode: str, size: tuple[int, int], factor: int, seed: int
+) -> None:
+    levels = np.random.default_rng(seed).integers(0, 256, (*size, 4), dtype=np.uint8)
+    image = Image.fromarray(levels, "RGBA").convert("L" if mode == "I;16" else mode).convert(mode)
+    at_once = np.asarray(images._reduced(image, factor))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "STRIP_PIXELS", 100)
+        some_rows = np.asarray(images._reduced(image, factor))
+    assert np.array_equal(at_once, some_rows)
+    if mode != "I;16":
+        assert np.array_equal(at_once, np.asarray(image.reduce(factor)))
 
 
 SAMPLES = [encode(seven(40), how, **options) for how, options in FORMATS.items()]
