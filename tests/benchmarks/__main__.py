@@ -5,7 +5,25 @@ from __future__ import annotations
 import runpy
 import sys
 
-for name in ("inference", "canonical", "training", "serving"):
-    print(f"\n== {name}\n", flush=True)
-    sys.argv = [f"tests.benchmarks.{name}"]
+RUNS = (
+    "inference",
+    "canonical",
+    "training",
+    "serving",
+    "serving --workers 2 --models mnist-mlp --connections 32",
+    "large_requests",
+    "batching",
+    "overload",
+    "growth",
+    "memory",
+    "start",
+    "alternatives",
+    "runtime_options",
+    "plots",
+)
+
+for run in RUNS:
+    print(f"\n== {run}\n", flush=True)
+    name, *arguments = run.split()
+    sys.argv = [f"tests.benchmarks.{name}", *arguments]
     runpy.run_module(f"tests.benchmarks.{name}", run_name="__main__")

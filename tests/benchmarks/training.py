@@ -31,11 +31,13 @@ from training.fit import fit
 from training.recipes import RECIPES, Recipe
 
 from .peers import training_peer
-from .serving import ROOT, cpu_name
+from .records import cpu_name
+from .servers import ROOT
 
 OURS = "digitserve"
 WORKERS = (0, 2)
-# Whatever else an epoch of ours does for accuracy, and the usual script does not, we leave away. The precision stays.
+# Whatever else an epoch of ours does for accuracy, and the usual script does not, we leave away; the
+# precision stays.
 PLAIN = {
     "flip": False,
     **dict.fromkeys(

@@ -25,7 +25,7 @@ def pixels(image: Image) -> np.ndarray:
     return np.asarray(image.convert("L").resize((28, 28)), np.uint8)
 
 
-@bentoml.service(workers=1)
+@bentoml.service(workers=int(os.environ["BENCH_WORKERS"]))
 class Naive:
     def __init__(self) -> None:
         self.session = open_session()
@@ -36,7 +36,7 @@ class Naive:
         return answer(probabilities[0])
 
 
-@bentoml.service(workers=1)
+@bentoml.service(workers=int(os.environ["BENCH_WORKERS"]))
 class Batched:
     def __init__(self) -> None:
         self.session = open_session()

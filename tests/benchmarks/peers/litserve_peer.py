@@ -39,7 +39,17 @@ class Classify(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    api = Classify(max_batch_size=64, batch_timeout=0.0, api_path="/predict")
-    litserve.LitServer(api, accelerator="cpu", timeout=30).run(
-        host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning"
+    workers = int(os.environ["BENCH_WORKERS"])
+    batch_timeout_s = float(os.environ.get("BENCH_BATCH_TIMEOUT_S", "0"))
+    api = Classify(max_batch_size=64, batch_timeout=batch_timeout_s, api_path="/predict")
+    fast_queue = os.environ.get("BENCH_FAST_QUEUE", "1") == "1"
+    litserve.LitServer(
+        api, accelerator="cpu", workers_per_device=workers, timeout=30, fast_queue=fast_queue
+    ).run(
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        num_api_servers=workers,
+        generate_client_file=False,
+        log_level="warning",
+        access_log=False,
     )
