@@ -66,7 +66,19 @@ class Server:
     def stop(self) -> None:
         if self.process.poll() is None:
             self.terminate()
-            self.process.wait(timeout=30)
+            try:
+                self.process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+
+    def kill(self) -> None:
+        """End all of it at once; the supervisor is held first, or it would replace its workers."""
+        supervisor = psutil.Process(self.process.pid)
+        supervisor.suspend()
+        for process in [*supervisor.children(recursive=True), supervisor]:
+            process.kill()
+        self.process.wait()
 
 
 def is_worker(process: psutil.Process) -> bool:
