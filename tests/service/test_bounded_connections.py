@@ -124,26 +124,44 @@ def test_an_answer_that_nobody_reads_is_cut_off() -> None:
     talk(conversation, transfer_ms=100)
 
 
-@pytest.mark.parametrize("packets", [1, 3])
-def test_a_head_past_the_limit_is_refused(packets: int) -> None:
+@pytest.fixture
+def read_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes the server has had in each read so far."""
+    sizes: list[int] = []
+    take = connections.BoundedProtocol.data_received
+
+    def note_and_take(protocol: connections.BoundedProtocol, data: bytes) -> None:
+        sizes.append(len(data))
+        take(protocol, data)
+
+    monkeypatch.setattr(connections.BoundedProtocol, "data_received", note_and_take)
+    return sizes
+
+
+async def until_read(sizes: list[int], count: int) -> None:
+    while sum(sizes) < count:  # noqa: ASYNC110 - the server tells nobody what it has read
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("first", [0, 2_000])
+def test_a_head_past_the_limit_is_refused_in_one_read_or_two(first: int, read_sizes: list[int]) -> None:
     async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = HEAD + b"x: " + b"a" * 6_000 + b"\r\n\r\n"
-        size = len(head) // packets + 1
-        for at in range(0, len(head), size):
-            writer.write(head[at : at + size])
-            await writer.drain()
-            await asyncio.sleep(0.02)
+        writer.write(head[:first])
+        await until_read(read_sizes, first)
+        writer.write(head[first:])
         assert (await reader.read()).startswith(b"HTTP/1.1 431")
 
     talk(conversation, max_header_bytes=1_000)
 
 
-def test_framing_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_framing_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch, read_sizes: list[int]) -> None:
     monkeypatch.setattr(connections, "MAX_FRAMING_BYTES", 10_000)
 
     async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD + b"transfer-encoding: chunked\r\n\r\n")
-        await asyncio.sleep(0.02)
+        head = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+        writer.write(head)
+        await until_read(read_sizes, len(head))
         for _ in range(20):
             writer.write(b"1;" + b"e" * 1_000 + b"\r\nx\r\n")
             await asyncio.sleep(0)
