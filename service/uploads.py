@@ -16,6 +16,12 @@ from service.json_bodies import parse_json
 
 Upload = bytes | ImageRejected  # what could not even be read keeps its place among its neighbours
 
+# The head of a form's part: between its delimiter and its content, with nothing that has to be unescaped.
+PLAIN_HEAD = re.compile(
+    rb'\r\n(?i:content-disposition): form-data; name="[^"\\\x00-\x1f]+"'
+    rb'(?:; filename="(?P<file>[^"\\\x00-\x1f]*)")?'
+    rb"(?:\r\n(?i:content-type): (?P<image>image/)?[-a-z0-9.+/]*)?\r\n\r\n"
+)
 DATA_URL = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 
 
@@ -53,6 +59,8 @@ def _form_files(body: bytes, options: Mapping[str, str], limits: UploadLimits) -
     boundary = options.get("boundary")
     if not boundary:
         raise BadRequest("The Content-Type of a form needs its boundary; let your HTTP client set it.")
+    if (plain := _plain_form_files(body, boundary, limits)) is not None:
+        return plain
     files: list[Upload] = []
     try:
         with PushMultipartParser(
@@ -76,6 +84,26 @@ def _form_files(body: bytes, options: Mapping[str, str], limits: UploadLimits) -
     if not files:
         raise BadRequest("The form has no file; with curl: -F image=@digit.png")
     return files
+
+
+def _plain_form_files(body: bytes, boundary: str, limits: UploadLimits) -> list[Upload] | None:
+    """The files of a form as common clients write it, in a fifth of the parser's time; None for any other.
+
+    It decides nothing: whatever is odd, wrong, too much or without a file is left to the parser.
+    """
+    delimiter = f"\r\n--{boundary}".encode("latin-1")
+    files: list[Upload] = []
+    end = -2 if body.startswith(delimiter[2:]) else len(body)
+    for _ in range(limits.parts):
+        head = PLAIN_HEAD.match(body, end + len(delimiter))
+        end = body.find(delimiter, head.end()) if head else -1
+        if head is None or end < 0:
+            return None
+        if head["file"] or head["image"]:
+            files.append(body[head.end() : end] or EmptyUpload("The file is empty."))
+        if body.startswith(b"--", end + len(delimiter)):
+            return files if 0 < len(files) <= limits.images else None
+    return None
 
 
 def _json_images(body: bytes, limits: UploadLimits) -> list[Upload]:

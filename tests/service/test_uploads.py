@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service import uploads
 from service.errors import BadBase64, BadRequest, EmptyUpload, ImageRejected, RequestRejected, TooManyImages
 from service.uploads import Upload, UploadLimits, parse_uploads
 
@@ -111,6 +113,55 @@ def test_more_images_than_allowed_are_refused() -> None:
         document(["aGk="] * 4)
     with pytest.raises(RequestRejected):
         form(*[part(b"", 'form-data; name="x"')] * 10_000)
+
+
+def outcome(body: bytes, limits: UploadLimits) -> object:
+    try:
+        return [
+            upload if isinstance(upload, bytes) else type(upload)
+            for upload in parse_uploads(body, FORM, limits)
+        ]
+    except RequestRejected as rejected:
+        return type(rejected), rejected.message
+
+
+DISPOSITIONS = [
+    'form-data; name="a"; filename="a.png"',
+    'form-data; name="a"; filename=""',
+    'form-data; name="a"',
+    'form-data; name=""',
+    "form-data; name=a; filename=a",
+    'form-data; name="a"; filename="a\\"b"',
+    'form-data; name="a"; filename="C:\\pictures\\é.png"',
+    'Form-Data; name="a"; filename="a;b"',
+    'attachment; filename="a"',
+    "",
+]
+KINDS = ["", "image/png", "IMAGE/PNG", "text/plain", "image/png; q=1", "image/svg+xml", "image/"]
+CONTENTS = st.one_of(
+    st.binary(max_size=8),
+    st.sampled_from([PNG, b"", b"\r\n--", b"\r\n--xy", b"\r\n--x--", b"--x\r\n", b"\r\n"]),
+)
+PARTS = st.builds(part, CONTENTS, st.sampled_from(DISPOSITIONS), st.sampled_from(KINDS))
+
+
+@given(st.lists(PARTS, max_size=4), st.sampled_from([b"--x--\r\n", b"--x--", b"--x\r\n", b""]), st.data())
+def test_the_short_way_through_a_plain_form_finds_what_the_parser_finds(
+    parts: list[bytes], end: bytes, data: st.DataObject
+) -> None:
+    body = b"".join(parts) + end
+    if data.draw(st.booleans()):
+        place = data.draw(st.integers(0, len(body)))
+        body = body[:place] + data.draw(st.binary(max_size=2)) + body[place + data.draw(st.integers(0, 2)) :]
+    limits = UploadLimits(images=2, parts=3)
+    found = outcome(body, limits)
+    with mock.patch.object(uploads, "_plain_form_files", return_value=None):
+        assert found == outcome(body, limits)
+
+
+def test_a_plain_form_is_read_without_the_parser() -> None:
+    with mock.patch.object(uploads, "PushMultipartParser", side_effect=AssertionError):
+        assert form(part(PNG, kind="image/png"), part(b"text", 'form-data; name="a"')) == [PNG]
 
 
 @given(
