@@ -35,8 +35,14 @@ def _describe_one(card: Card, row: list[float], ranks: list[int], score: float, 
         "index": best,
         "probability": round(row[best], 6),
         "top": [{"label": card.labels[k], "probability": round(row[k], 6)} for k in ranks[:top_k]],
-        "prediction_set": None
-        if quantile is None
-        else [card.labels[k] for k in ranks if k == best or 1 - row[k] <= quantile],
+        "prediction_set": None if quantile is None else [card.labels[k] for k in _set(row, ranks, quantile)],
         "in_distribution": None if threshold is None else score >= threshold,
     }
+
+
+def _set(row: list[float], ranks: list[int], quantile: float) -> list[int]:
+    """The likeliest class, and all that cannot be ruled out: they come first among the ranks."""
+    size = 1
+    while size < len(ranks) and 1 - row[ranks[size]] <= quantile:
+        size += 1
+    return ranks[:size]
