@@ -41,6 +41,7 @@ from service.errors import (
     UndecodableImage,
     UnsupportedFormat,
 )
+from service.plain_png import plain_grey
 from service.segments import Box, Segment
 
 if TYPE_CHECKING:
@@ -188,6 +189,11 @@ def _decode(
     """
     if not upload:
         raise EmptyUpload("The upload is empty: send the bytes of a picture.")
+    if (grey := plain_grey(upload, min(SMALL_PIXELS, max_pixels))) is not None:
+        height, width = grey.shape
+        if exact:
+            _check_canonical_size(width, height)
+        return grey, (width, height)
     decoder = _sniff(bytes(upload[:_HEAD]))
     try:
         if decoder is PngImagePlugin.PngImageFile:  # Pillow opens none whose pixels are missing
