@@ -10,11 +10,11 @@ import asyncio
 import json
 import logging
 import resource
+import secrets
 import signal
 import socket
 import struct
 import time
-import uuid
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -45,11 +45,47 @@ class Limits:
     transfer_s: float
 
 
+class GatheringTransport:
+    """Sends at once what is written in one turn of the event loop.
+
+    uvicorn writes the head of an answer, then its body: two packets, the first of which would wake a caller
+    who can do nothing yet.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._written: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._written:
+            self._loop.call_soon(self._send)
+        self._written.append(data)
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._written.clear()
+        self._transport.abort()
+
+    def _send(self) -> None:
+        if self._written:
+            gathered = b"".join(self._written)
+            self._written.clear()
+            self._transport.write(gathered)
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP, with an end to everything that a peer might never end."""
 
     def __init__(self, limits: Limits, **of_uvicorn: Any) -> None:
         super().__init__(**of_uvicorn)
+        self.access_log = False  # ours is logs.py; uvicorn's would put together a line that nobody reads
         self._limits = limits
         self._counted: object = None  # the request whose bytes are counted, by its scope
         self._framing_bytes = 0
@@ -58,6 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.transport = GatheringTransport(transport, self.loop)  # type: ignore[assignment]
         if len(self.connections) > self._limits.connections:
             self._refuse(503, "overloaded", "There are too many connections; try again in a second.")
 
@@ -129,7 +166,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answer without the application, and close."""
         if self.transport.is_closing():
             return
-        request_id = uuid.uuid4().hex
+        request_id = secrets.token_hex(16)
         body = json.dumps({"error": {"code": code, "message": message, "request_id": request_id}}).encode()
         headers = {
             "content-type": "application/json",

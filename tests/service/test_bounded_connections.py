@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 
 from service import connections, marks
-from service.connections import bound, running_server, watch
+from service.connections import GatheringTransport, bound, running_server, watch
 from service.draining import Drain
 from service.settings import Settings
 
@@ -70,6 +70,39 @@ def talk(conversation: Talk, **settings: Any) -> None:
 def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "LOOK_INTERVAL_S", 0.01)
     monkeypatch.setattr(connections, "GOODBYE_S", 0.05)
+
+
+class RecordingTransport:
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def close(self) -> None:
+        self.sent.append(b"closed")
+
+    def abort(self) -> None:
+        self.sent.append(b"aborted")
+
+
+@pytest.mark.parametrize(
+    ("end", "sent"), [("close", [b"headbody", b"closed"]), ("abort", [b"aborted"]), ("", [b"headbody"])]
+)
+def test_what_is_written_in_one_turn_leaves_together_before_the_end(end: str, sent: list[bytes]) -> None:
+    transport = RecordingTransport()
+
+    async def write() -> None:
+        gathering = GatheringTransport(transport, asyncio.get_running_loop())  # type: ignore[arg-type]
+        gathering.write(b"head")
+        gathering.write(b"body")
+        assert not transport.sent
+        if end:
+            getattr(gathering, end)()
+        await asyncio.sleep(0)
+
+    asyncio.run(write())
+    assert transport.sent == sent
 
 
 def test_a_request_within_bounds_is_answered_and_no_type_guessed() -> None:
