@@ -77,10 +77,12 @@ class FixedPathsFirst(Router):
     def __init__(self, routes: Sequence[Route], default: ASGIApp) -> None:
         super().__init__(routes, default=default)
         fixed = [route for route in routes if not route.param_convertors]
-        self._fixed = {(method, route.path): route.app for route in fixed for method in route.methods or ()}
+        self._fixed: dict[object, ASGIApp] = {
+            (method, route.path): route.app for route in fixed for method in route.methods or ()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._fixed.get((scope["method"], scope["path"]), super().__call__)
+        app = self._fixed.get((scope.get("method"), scope.get("path")), super().__call__)
         await app(scope, receive, send)
 
 
