@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --quiet --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test lint test-reliability test-containers train bench check constraints clean
+.PHONY: help serve setup test lint test-reliability test-containers mutate train bench check constraints clean
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -30,6 +30,10 @@ test-reliability: $(VENV)/everything ## load, faults, bad input, access, against
 test-containers: $(VENV)/everything ## build the serving image and test it running (needs Docker or podman)
 	TEST_CONTAINERS=1 $(RUN) -m pytest tests/test_containers.py tests/test_containers_running.py
 
+mutate: $(VENV)/everything ## change four modules in 1,200 ways and see the unit tests notice (a quarter of an hour)
+	OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 $(VENV)/bin/mutmut run
+	$(RUN) tests/mutation_score.py
+
 train: $(VENV)/everything ## fit and export the four served recipes
 	for recipe in mnist-mlp mnist-cnn fashion-mnist-mlp fashion-mnist-cnn; do \
 	    $(RUN) -m training fit $$recipe || exit 1; done
@@ -49,7 +53,7 @@ constraints: ## write the newest versions of everything into constraints.txt
 	rm -rf $(VENV)-newest
 
 clean: ## remove the environment and every cache
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* mutants
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -24,7 +24,6 @@ from service.errors import BadBase64, BadRequest, EmptyUpload, RequestTooLarge
 from service.json_bodies import parse_json
 from service.uploads import Upload
 
-DATATYPES = {"FP32": "<f4", "UINT8": "<u1"}
 PIXELS = 28 * 28
 
 # Content encodings, the better known first, with what zlib calls their envelope.
@@ -165,7 +164,7 @@ def _read_pixels(tensor: InputTensor, binary: memoryview) -> Images:
         flat: NDArray[Any] = np.frombuffer(_binary(tensor, binary), np.uint8)
     else:
         try:
-            flat = np.asarray(tensor.data).reshape(-1)
+            flat = np.asarray(tensor.data).ravel()
         except ValueError as error:
             raise BadRequest("`data` of `images` is not a regular array of numbers.") from error
         if flat.dtype.kind != "i" or flat.min() < 0 or flat.max() > 255:  # nothing at all is of kind "f"
@@ -173,7 +172,7 @@ def _read_pixels(tensor: InputTensor, binary: memoryview) -> Images:
     wanted = tensor.shape[0] * PIXELS
     if flat.size != wanted:
         raise BadRequest(f"`images` of shape {tensor.shape} holds {wanted} values; {flat.size} came.")
-    return flat.astype(np.uint8, copy=False).reshape(tensor.shape)
+    return np.asarray(flat, np.uint8).reshape(tensor.shape)
 
 
 def _read_pictures(tensor: InputTensor, binary: memoryview) -> list[Upload]:
@@ -232,7 +231,7 @@ def write_infer_response(
             chunks.append(chunk)
             description["parameters"] = {"binary_data_size": len(chunk)}
         else:
-            description["data"] = values.reshape(-1).tolist()
+            description["data"] = values.ravel().tolist()
         described.append(description)
     document = {"model_name": name, "model_version": version, "outputs": described}
     if call.document.id is not None:
@@ -244,14 +243,13 @@ def write_infer_response(
 def _classes(values: NDArray[Any], labels: Sequence[str], k: int) -> NDArray[Any]:
     """The k largest of each row as `value:index:label`; (n, 10) or (n,) to (n, k)."""
     table = values.reshape(len(values), -1)
-    ranking = np.argsort(-table, kind="stable")[:, :k]
     names = labels if table.shape[1] == len(labels) else [""]
-    rows = zip(table.tolist(), ranking.tolist(), strict=True)
-    return np.array([[f"{row[i]:f}:{i}:{names[i]}" for i in ranks] for row, ranks in rows])
+    rankings = ((row, np.argsort(-row, kind="stable")[:k]) for row in table)
+    return np.array([[f"{row[i]:f}:{i}:{names[i]}" for i in ranking] for row, ranking in rankings])
 
 
 def _to_bytes(values: NDArray[Any], datatype: str) -> bytes:
     if datatype != "BYTES":
-        return values.astype(DATATYPES[datatype], copy=False).tobytes()
-    texts = [text.encode() for text in values.reshape(-1)]
+        return np.asarray(values, "<f4").tobytes()
+    texts = [text.encode() for text in values.ravel()]
     return b"".join(len(text).to_bytes(4, "little") + text for text in texts)

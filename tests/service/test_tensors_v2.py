@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import struct
+import tracemalloc
 import zlib
 from base64 import b64encode
 from typing import Any
@@ -91,6 +92,7 @@ def test_pictures_are_read_alike_from_base64_and_bytes(contents: list[bytes]) ->
         in_bytes(described, binary),
     ):
         assert call.pixels is None
+        assert call.document.inputs[0].shape == [len(contents)]
         for read, sent in zip(call.pictures, contents, strict=True):
             if sent:
                 assert read == sent
@@ -246,6 +248,17 @@ def test_a_compressed_body_inflates_up_to_the_limit_and_no_further(body: bytes, 
             decompressed(sent, encoding, len(body) - 1)
 
 
+@pytest.mark.parametrize("encoding", DEFLATE)
+def test_a_bomb_takes_no_more_memory_than_the_limit(encoding: str) -> None:
+    bomb = DEFLATE[encoding](bytes(20_000_000))
+    tracemalloc.start()
+    with pytest.raises(RequestTooLarge):
+        decompressed(bomb, encoding, 100_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 500_000
+
+
 @given(st.binary(max_size=300), st.sampled_from(["identity", ""]))
 def test_a_body_without_encoding_stays_as_it_is(body: bytes, encoding: str) -> None:
     assert decompressed(body, encoding, 100) == body
@@ -284,6 +297,7 @@ def test_a_bad_content_encoding_is_refused_with_what_is_wrong(body: bytes, encod
         ("deflate", "deflate"),
         ("GZIP;q=0.2", "gzip"),
         ("br, gzip", "gzip"),
+        ("br,deflate", "deflate"),
         ("deflate, gzip;q=1.0", "gzip"),
         ("gzip;q=0, deflate", "deflate"),
         ("gzip; q=0.000,br", None),
@@ -350,6 +364,13 @@ def test_tensors_stand_behind_the_json_in_the_order_of_their_descriptions() -> N
     ]
     assert not any("data" in output for output in document["outputs"])
     assert binary == OUTPUTS["probabilities"].astype("<f4").tobytes() + OUTPUTS["typicality"].tobytes()
+
+
+def test_an_output_of_doubles_is_sent_as_fp32() -> None:
+    doubles = {"typicality": np.array([0.5, -3])}
+    document, binary = answer(doubles, parameters={"binary_data_output": True})
+    assert document["outputs"][0]["datatype"] == "FP32"
+    assert binary == doubles["typicality"].astype("<f4").tobytes()
 
 
 @pytest.mark.parametrize("all_in_bytes", [True, False])
