@@ -106,7 +106,7 @@ def _serve(options: argparse.Namespace) -> int:
     """Become BentoML's server."""
     settings = commands.read_settings()
     tls = _tls_arguments(options.tls_cert, options.tls_key)
-    _refuse_taken_port(options.host, options.port)
+    _refuse_unusable_address(options.host, options.port)
     if settings.log_format == "text":
         with contextlib.suppress(OSError):  # a full disk under the log is no reason not to serve
             _greet(f"{'https' if tls else 'http'}://localhost:{options.port}", settings)
@@ -140,13 +140,15 @@ def _greet(url: str, settings: Settings) -> None:
     print(f"  the API                {url}/", flush=True)
 
 
-def _refuse_taken_port(host: str, port: int) -> None:
+def _refuse_unusable_address(host: str, port: int) -> None:
     """BentoML would load everything before it finds out, and end with a traceback."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, port), reuse_port=False).close()
+        socket.create_server((host, port), family=family).close()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CommandFailed(f"Port {port} is taken; --port chooses another.") from None
+        raise CommandFailed(f"Nothing can listen on {host}, port {port}: {error.strerror}.") from None
 
 
 def _predict(options: argparse.Namespace) -> int:

@@ -203,6 +203,7 @@ def bound(server: uvicorn.Server, settings: Settings) -> None:
     """Have `server`, which does not listen yet, keep our limits, and no browser guess at an answer's type."""
     limits = Limits(_connections_at_most(settings), settings.max_header_bytes, settings.transfer_ms / 1000)
     server.config.http_protocol_class = partial(BoundedProtocol, limits)  # type: ignore[assignment]
+    server.config.ws_protocol_class = None  # nothing here speaks WebSocket, whose connections have no bounds
     server.config.encoded_headers.append((b"x-content-type-options", b"nosniff"))
 
 
@@ -212,5 +213,5 @@ async def watch(server: uvicorn.Server) -> None:
         await asyncio.sleep(LOOK_INTERVAL_S)
         now = time.monotonic()
         for connection in list(server.server_state.connections):
-            if isinstance(connection, BoundedProtocol):
-                connection.look(now)
+            assert isinstance(connection, BoundedProtocol), "there are no others"
+            connection.look(now)

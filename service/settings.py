@@ -13,6 +13,7 @@ Device = Literal["auto", "cpu", "cuda"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
 
@@ -115,7 +116,7 @@ def usable_cores() -> int:
     """Cores by CPU affinity and by the container's quota, which onnxruntime's own count does not see."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
     except (OSError, ValueError):
         return cores
     return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))

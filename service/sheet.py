@@ -19,10 +19,11 @@ RIM = 0.04  # of the picture's longer side, cut off the sheet where its edge is 
 
 
 def find_sheet(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    """Find a large quadrangle with something on it in a mask, (height, width), and return it filled."""
+    """Find a large quadrangle with something on it in a mask that is not empty; return it filled.
+
+    Both are of shape (height, width).
+    """
     contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if not contours:
-        return None
     outline = max(contours, key=cv2.contourArea)
     hull = cv2.convexHull(outline)
     area = cv2.contourArea(outline)

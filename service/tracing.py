@@ -44,8 +44,7 @@ def exporter() -> SpanExporter:
     """
     name = os.environ.get("OTEL_TRACES_EXPORTER") or "otlp"
     installed = {found.name: found for found in entry_points(group="opentelemetry_traces_exporter")}
-    if OTLP in installed:
-        installed["otlp"] = installed[OTLP]
+    installed["otlp"] = installed[OTLP]
     if name not in installed:
         raise ExporterUnknown(
             f"OTEL_TRACES_EXPORTER is {name!r}; what is installed is {', '.join(sorted(installed))}."

@@ -273,6 +273,12 @@ def test_an_unknown_route_and_a_wrong_method_are_refused(client: TestClient) -> 
     error(client.delete("/models"), 405, "method_not_allowed")
 
 
+def test_the_page_has_its_own_files_and_no_other(client: TestClient) -> None:
+    assert client.get("/ui/page.js").status_code == 200
+    for path in ("/ui/absent.js", "/ui/screenshot.png", "/ui/..%2fapi.py"):
+        assert client.get(path).status_code == 404, path
+
+
 def test_canonical_never_takes_28x28_only(client: TestClient) -> None:
     error(post(client, picture(3, size=29)), 422, "not_canonical")
 

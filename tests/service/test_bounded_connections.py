@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service import connections, marks
+from service import connections, draining, marks
 from service.connections import GatheringTransport, bound, running_server, watch
 from service.draining import Drain
 from service.settings import Settings
@@ -212,6 +212,16 @@ def test_what_is_no_http_gets_an_error_of_ours() -> None:
     talk(conversation)
 
 
+def test_nobody_is_upgraded_to_a_websocket() -> None:
+    async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        key = b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        upgrade = b"connection: upgrade\r\nupgrade: websocket\r\n"
+        writer.write(HEAD.replace(b"POST", b"GET") + upgrade + key + b"\r\n")
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+
+    talk(conversation)
+
+
 def test_one_connection_too_many_is_refused() -> None:
     async def crowd(_: uvicorn.Server, port: int) -> None:
         first = await asyncio.open_connection("127.0.0.1", port)
@@ -291,3 +301,27 @@ def test_a_worker_that_ends_alone_leaves_the_socket_to_the_others(
     monkeypatch.setenv("DIGITSERVE_METRICS_DIR", str(tmp_path))
     assert drained(workers=2) == [b"HTTP/1.1 200", b"let in"]
     assert marks.count("draining") == 1
+
+
+def test_the_socket_of_a_worker_that_ends_stays_until_its_queue_is_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(draining, "SETTLE_S", 0.001)
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            held = socket.socket(fileno=os.dup(listening.fileno()))
+            server = uvicorn.Server(uvicorn.Config(echo))
+            server.servers = []
+            with socket.create_connection(listening.getsockname()):
+                Drain(drain_s=0, workers=1)._close_when_empty(server, [held])
+                await asyncio.sleep(0)
+                assert held.fileno() != -1, "somebody waits"
+                listening.accept()[0].close()
+                async with asyncio.timeout(20):
+                    while held.fileno() != -1:  # noqa: ASYNC110 - a closed socket tells nobody
+                        await asyncio.sleep(0)
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(listening.getsockname())
+
+    asyncio.run(scenario())

@@ -117,6 +117,24 @@ def test_a_broken_change_is_refused_once_and_the_old_model_goes_on(
     run(scenario)
 
 
+def test_a_default_model_whose_files_vanish_goes_on(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        path = write_artifact(tmp_path, "mnist-cnn")
+        models = repository(tmp_path)
+        old = models.get("mnist-cnn")
+        path.unlink()
+        path.with_suffix(".golden.npz").unlink()
+        await models.refresh()
+        assert models.get("mnist-cnn") is old
+        assert states(models)["mnist-cnn"] == (
+            True,
+            "mnist-cnn: The file cannot be read: No such file or directory.",
+        )
+        await models.close()
+
+    run(scenario)
+
+
 def test_an_unloaded_model_stays_away_until_it_is_loaded(tmp_path: Path) -> None:
     async def scenario() -> None:
         write_artifact(tmp_path, "mnist-cnn")

@@ -220,7 +220,7 @@ def test_the_exporter_is_the_one_that_opentelemetrys_variable_names(
 def test_an_unknown_exporter_stops_the_start_with_a_sentence(tiny_models: Path) -> None:
     variables = {"MODELS_DIR": str(tiny_models), "TRACING": "true"}
     environment = os.environ | {f"DIGITSERVE_{name}": value for name, value in variables.items()}
-    command = [sys.executable, "-m", "service", "serve", "--port", "1"]
+    command = [sys.executable, "-m", "service", "serve", "--port", "0"]
     refused = subprocess.run(
         command,
         cwd=ROOT,
