@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import ssl
@@ -29,6 +30,7 @@ class Server:
     """`python -m service serve` in a process of its own."""
 
     verify: ssl.SSLContext | bool = True  # how its certificate is checked, where it has one
+    is_ending = False  # a second SIGTERM would cut short what the first began
 
     def __init__(self, log: Path, *arguments: str, port: int | None = None, **settings: object) -> None:
         self.port = port or free_port()
@@ -57,6 +59,7 @@ class Server:
             raise AssertionError(f"the server did not become ready:\n{log.read(100_000)}")
 
     def terminate(self) -> None:
+        self.is_ending = True
         self.process.send_signal(signal.SIGTERM)
 
     def workers(self) -> list[psutil.Process]:
@@ -64,13 +67,13 @@ class Server:
         return [child for child in psutil.Process(self.process.pid).children() if is_worker(child)]
 
     def stop(self) -> None:
-        if self.process.poll() is None:
+        if self.process.poll() is None and not self.is_ending:
             self.terminate()
-            try:
-                self.process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                self.kill()
-                raise
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """End all of it at once; the supervisor is held first, or it would replace its workers."""
@@ -79,6 +82,13 @@ class Server:
         for process in [*supervisor.children(recursive=True), supervisor]:
             process.kill()
         self.process.wait()
+
+
+def metric(server: Server, name: str) -> float:
+    """The value of one series, or 0 where it does not exist yet."""
+    text = httpx2.get(f"{server.url}/metrics").text
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 def is_worker(process: psutil.Process) -> bool:

@@ -39,4 +39,25 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServ
 
     yield start
     for server in servers:
+        if server.process.poll() is None:
+            server.terminate()
+    for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Iterator[Server]:
+    """A server of `tiny_models` as the settings are by default, for all tests that leave it as it is."""
+    server = Server(tmp_path_factory.mktemp("server") / "log", models_dir=tiny_models)
+    server.wait_until_ready()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def crowded_server(tmp_path_factory: pytest.TempPathFactory, slow_models: Path) -> Iterator[Server]:
+    """A server of `slow_models` with room for 256 images, for all tests that leave it as it is."""
+    server = Server(tmp_path_factory.mktemp("server") / "log", models_dir=slow_models, max_queue=256)
+    server.wait_until_ready()
+    yield server
+    server.stop()

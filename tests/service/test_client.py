@@ -15,9 +15,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-import httpx2
 import pytest
-from real_server import ROOT, Server, StartServer
+from real_server import ROOT, Server, metric
 from test_api import digits
 from tiny import picture
 
@@ -37,9 +36,9 @@ from service.client import (
 Ask = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def server(start_server: StartServer, tiny_models: Path) -> Server:
-    return start_server(models_dir=tiny_models)
+@pytest.fixture
+def server(tiny_server: Server) -> Server:
+    return tiny_server
 
 
 @pytest.fixture(params=["blocking", "asynchronous"])
@@ -146,10 +145,10 @@ def test_where_nothing_listens_the_service_is_unreachable_and_not_ready(ask: Ask
         ask(url, "models")
 
 
-def test_callers_turned_away_by_a_full_queue_come_back_and_are_answered(
-    start_server: StartServer, slow_models: Path
-) -> None:
-    server = start_server(models_dir=slow_models, max_queue=256)
+def test_callers_turned_away_by_a_full_queue_come_back_and_are_answered(crowded_server: Server) -> None:
+    server = crowded_server
+    turned_away = 'digitserve_requests_total{route="/predict",status="503"}'
+    before = metric(server, turned_away)
 
     async def together() -> list[Answer]:
         async with AsyncClient(server.url, timeout_s=30, retries=Retries(times=8)) as client:
@@ -158,7 +157,7 @@ def test_callers_turned_away_by_a_full_queue_come_back_and_are_answered(
 
     answers = asyncio.run(together())
     assert [set(labels(answer)) for answer in answers] == [{"0"}, {"1"}, {"2"}]
-    assert 'route="/predict",status="503"' in httpx2.get(f"{server.url}/metrics").text, "none was turned away"
+    assert metric(server, turned_away) > before
 
 
 # From here on the server plays a script, for what ours does rarely or never.
@@ -186,8 +185,11 @@ class Script(ThreadingHTTPServer):
 class ScriptedHandler(BaseHTTPRequestHandler):
     server: Script
 
+    def do_GET(self) -> None:
+        self.do_POST()
+
     def do_POST(self) -> None:
-        self.server.bodies.append(self.rfile.read(int(self.headers["content-length"])))
+        self.server.bodies.append(self.rfile.read(int(self.headers.get("content-length", 0))))
         position = min(len(self.server.bodies), len(self.server.replies)) - 1
         status, headers, body = self.server.replies[position]
         self.send_response(status)
@@ -205,9 +207,11 @@ def playing(*replies: Reply) -> Iterator[Script]:
     with Script(list(replies)) as script:
         thread = Thread(target=script.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield script
-        script.shutdown()
-        thread.join()
+        try:
+            yield script
+        finally:
+            script.shutdown()
+            thread.join()
 
 
 @pytest.fixture
@@ -274,6 +278,12 @@ def test_an_error_of_a_proxy_in_between_is_a_refusal_too(ask: Ask) -> None:
 def test_an_answer_of_another_service_is_told_apart(ask: Ask, body: bytes) -> None:
     with playing((200, {}, body)) as script, pytest.raises(ServiceUnreachable, match="not this service"):
         ask(script.url, "predict", b"x")
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"default": "a", "models": [{"name": "a"}]}'])
+def test_a_list_of_models_of_another_service_is_told_apart(ask: Ask, body: bytes) -> None:
+    with playing((200, {}, body)) as script, pytest.raises(ServiceUnreachable, match="not this service"):
+        ask(script.url, "models")
 
 
 def test_an_answer_that_takes_too_long_is_given_up(ask: Ask) -> None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import os
+import resource
 import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import psutil
 import pytest
-from real_server import ROOT, Server, StartServer
+from real_server import ROOT, Server, StartServer, metric
 from tiny import picture
 
 NEVER = "/predict?canonical=never"
@@ -25,13 +25,6 @@ def form(body: bytes, count: int = 1) -> list[tuple[str, tuple[str, bytes]]]:
     return [("image", ("a.png", body))] * count
 
 
-def metric(server: Server, name: str) -> float:
-    """The value of one series, or 0 where it does not exist yet."""
-    text = httpx2.get(f"{server.url}/metrics").text
-    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
-
-
 async def post_all(server: Server, bodies: list[bytes], count: int = 1) -> list[httpx2.Response]:
     """Post every body at once, each on a connection of its own."""
     limits = httpx2.Limits(max_connections=len(bodies))
@@ -39,22 +32,21 @@ async def post_all(server: Server, bodies: list[bytes], count: int = 1) -> list[
         return await asyncio.gather(*(client.post(NEVER, files=form(body, count)) for body in bodies))
 
 
-@pytest.fixture(scope="module")
-def server(start_server: StartServer, tiny_models: Path) -> Server:
-    return start_server(models_dir=tiny_models)
+@pytest.fixture
+def server(tiny_server: Server) -> Server:
+    return tiny_server
 
 
-def test_thirty_two_callers_share_batches_and_each_gets_its_own_answer(
-    start_server: StartServer, slow_models: Path
-) -> None:
-    server = start_server(models_dir=slow_models)
+def test_thirty_two_callers_share_batches_and_each_gets_its_own_answer(crowded_server: Server) -> None:
+    server = crowded_server
+    series = [f'digitserve_batch_images_{kind}{{model="mnist-cnn"}}' for kind in ("sum", "count")]
+    before = [metric(server, each) for each in series]
     labels = [n % 10 for n in range(320)]
     responses = asyncio.run(post_all(server, [picture(label) for label in labels[:32]]))
     for _ in range(9):
         responses += asyncio.run(post_all(server, [picture(label) for label in labels[:32]]))
     assert [r.json()["predictions"][0]["label"] for r in responses] == [str(n) for n in labels[:32]] * 10
-    computed = metric(server, 'digitserve_batch_images_sum{model="mnist-cnn"}')
-    batches = metric(server, 'digitserve_batch_images_count{model="mnist-cnn"}')
+    computed, batches = (metric(server, each) - so_far for each, so_far in zip(series, before, strict=True))
     assert computed == 320
     assert batches < computed / 2, "callers that wait at the same time share batches"
 
@@ -68,10 +60,8 @@ def test_one_poison_picture_among_many_callers_fails_alone(server: Server) -> No
     assert labels == [str(n % 10) for n in range(32) if n != 13]
 
 
-def test_a_full_queue_answers_503_with_retry_after_and_recovers(
-    start_server: StartServer, slow_models: Path
-) -> None:
-    server = start_server(models_dir=slow_models, max_queue=256)
+def test_a_full_queue_answers_503_with_retry_after_and_recovers(crowded_server: Server) -> None:
+    server = crowded_server
     responses = asyncio.run(post_all(server, [picture(5)] * 8, count=200))
     statuses = [response.status_code for response in responses]
     assert set(statuses) == {200, 503}
@@ -182,11 +172,23 @@ def test_after_sigterm_every_accepted_request_is_answered(
     assert set(outcomes) == {"200 {'7'}"}
 
 
-def refused(**variables: str) -> subprocess.CompletedProcess[str]:
-    environment: Any = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", **variables}
-    command = [sys.executable, "-m", "service", "serve", "--port", "1"]
+def refused(*, largest_file_bytes: int = -1, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A start that fails, with what it said."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file_bytes, largest_file_bytes))
+
+    environment = {**os.environ, **variables}
+    command = [sys.executable, "-m", "service", "serve", "--port", "0"]
     return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=limit,
     )
 
 
@@ -198,3 +200,36 @@ def test_a_bad_setting_or_a_missing_model_stops_the_start_with_a_sentence(tiny_m
     assert missing.returncode != 0
     assert "absent: The file cannot be read" in missing.stderr + missing.stdout
     assert "Traceback" not in missing.stderr
+
+
+def test_where_the_workers_metrics_find_no_place_the_start_ends_with_a_sentence(tiny_models: Path) -> None:
+    no_place = refused(largest_file_bytes=1_000_000, DIGITSERVE_MODELS_DIR=str(tiny_models))
+    assert no_place.returncode != 0
+    assert "The workers' metrics find no place: File too large." in no_place.stderr + no_place.stdout
+    assert "Traceback" not in no_place.stderr
+
+
+OF_ANOTHER_SERVER = """
+import sys
+from starlette.testclient import TestClient
+from service.app import DigitServe
+
+with TestClient(DigitServe.to_asgi()) as client:
+    answer = client.post("/predict?canonical=never", content=sys.stdin.buffer.read())
+    ready, metrics = client.get("/readyz"), client.get("/metrics")
+print(answer.json()["predictions"][0]["label"], ready.status_code, metrics.status_code)
+"""
+
+
+def test_as_an_asgi_application_the_service_answers_under_any_other_server(tiny_models: Path) -> None:
+    """Without uvicorn nothing bounds its connections; who runs it so has a server that does."""
+    done = subprocess.run(
+        [sys.executable, "-c", OF_ANOTHER_SERVER],
+        cwd=ROOT,
+        env={**os.environ, "DIGITSERVE_MODELS_DIR": str(tiny_models)},
+        input=picture(7),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.split() == [b"7", b"200", b"200"], done.stderr.decode()

@@ -18,11 +18,11 @@ import httpx2
 import numpy as np
 import pytest
 from PIL import Image
-from real_server import ROOT, Server, StartServer
+from real_server import ROOT, Server
 from tiny import golden_images, write_artifact
 
 from service import __version__
-from service.__main__ import main
+from service.__main__ import _tls_arguments, main
 from service.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]
@@ -50,9 +50,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tin
     return call
 
 
-@pytest.fixture(scope="module")
-def server(start_server: StartServer, tiny_models: Path) -> Server:
-    return start_server(models_dir=tiny_models)
+@pytest.fixture
+def server(tiny_server: Server) -> Server:
+    return tiny_server
 
 
 def process(*arguments: str, models: Path, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -240,6 +240,34 @@ def test_serve_refuses_a_taken_port_with_a_sentence(run: Run) -> None:
     assert f"Port {port} is taken" in err
 
 
+def test_serve_refuses_an_address_of_another_machine_with_a_sentence(run: Run) -> None:
+    for host in ("192.0.2.1", "2001:db8::1"):  # kept free for documentation, so nobody has them
+        status, out, err = run("serve", "--host", host)
+        assert (status, out) == (1, "")
+        assert f"Nothing can listen on {host}, port 3000: " in err
+
+
+def test_https_takes_a_certificate_with_its_key_and_nothing_less(
+    run: Run, tmp_path: Path, require_program: Callable[[str], Path]
+) -> None:
+    certificate, key, other = (str(tmp_path / name) for name in ("cert.pem", "key.pem", "other.pem"))
+    make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost"
+    for made in (key, other):
+        command = [str(require_program("openssl")), *make.split(), "-keyout", made, "-out", certificate]
+        subprocess.run(command, check=True, capture_output=True)
+    assert _tls_arguments(None, None) == []
+    assert _tls_arguments(certificate, other) == ["--ssl-certfile", certificate, "--ssl-keyfile", other]
+    for options, says in (
+        (["--tls-cert", certificate], "needs both"),
+        (["--tls-key", key], "needs both"),
+        (["--tls-cert", certificate, "--tls-key", str(tmp_path / "absent")], "No such file"),
+        (["--tls-cert", certificate, "--tls-key", key], "cannot be used for HTTPS"),
+    ):
+        status, out, err = run("serve", *options)
+        assert (status, out) == (1, "")
+        assert says in err
+
+
 # pipes and terminals
 
 
@@ -256,11 +284,13 @@ def test_in_a_pipe_a_row_is_a_line_without_colours(tiny_models: Path, tmp_path: 
 
 def on_a_terminal(*arguments: str, models: Path, **variables: str) -> str:
     """What one command shows on a terminal of 80 columns."""
+    about_terminals = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
+    plain = {name: value for name, value in os.environ.items() if name not in about_terminals}
     shown, terminal = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "service", *arguments],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "DIGITSERVE_MODELS_DIR": str(models), "TERM": "xterm", **variables},
+        env={**plain, "DIGITSERVE_MODELS_DIR": str(models), "TERM": "xterm", **variables},
         stdout=terminal,
         stderr=terminal,
     ):
