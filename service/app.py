@@ -109,12 +109,22 @@ class OursFirst:
         await (self._bentoml_app if theirs else self._ours)(scope, receive, send)
 
 
+def _settings() -> Settings:
+    """Our settings, with the deadline of BentoML's own configuration where that is shorter."""
+    settings = Settings()
+    services = BentoMLContainer.config.get().get("services", {})
+    timeout_s = services.get(NAME, {}).get("traffic", {}).get("timeout")
+    if timeout_s is None:
+        return settings
+    return settings.model_copy(update={"timeout_ms": min(settings.timeout_ms, round(1000 * timeout_s))})
+
+
 # For `bentoml build`. Every package has a wheel, in the version of constraints.txt: Debian adds nothing.
 IMAGE = bentoml.images.Image(
     base_image="docker.io/library/python:3.11-slim", distro="", lock_python_packages=False
 ).build_include("constraints.txt")
 
-SETTINGS = Settings()
+SETTINGS = _settings()
 # BentoML's own timeout covers a request's arrival too. It is never the first to pass, and no longer than that
 # needs, as it leaves a timer behind for every request.
 BENTOML_TIMEOUT_S = (SETTINGS.transfer_ms + SETTINGS.timeout_ms) / 1000 + connections.LOOK_INTERVAL_S + 1
