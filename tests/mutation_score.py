@@ -14,7 +14,12 @@ from pathlib import Path
 LEAST_KILLED = 0.85
 EXPLAINED = Path(__file__).with_name("mutants.md")
 MUTMUT = Path(sys.executable).with_name("mutmut")
-KILLED = {"killed", "timeout"}  # a test failed, or ran on for more than five times as long
+KILLED = {
+    "killed",
+    "timeout",
+    "suspicious",
+    "segfault",
+}  # a test fails, never ends, or brings the process down
 
 
 def mutmut(*arguments: str) -> str:
