@@ -119,16 +119,28 @@ class Batcher:
         compute: maps images (n, 28, 28) to outputs with n rows each; is never called twice at once.
         max_batch: most images in one call of `compute`.
         max_queue: most images that wait; one more is refused at once with `Overloaded`.
+        max_wait_s: so long the queue may stand. A burst is worked off; where the queue has not been empty for
+            that long and holds as much work again, more comes than can be computed, and it is refused too.
         observer: hears of every batch, and of every submission that is refused or dropped.
     """
 
-    def __init__(self, compute: Compute, *, max_batch: int, max_queue: int, observer: Observer) -> None:
+    def __init__(
+        self,
+        compute: Compute,
+        *,
+        max_batch: int,
+        max_queue: int,
+        max_wait_s: float = math.inf,
+        observer: Observer,
+    ) -> None:
         self._compute = compute
         self._max_batch = max_batch
         self._max_queue = max_queue
+        self._max_wait_s = max_wait_s
         self._observer = observer
         self._queue: deque[_Submission] = deque()
         self._queued_images = 0
+        self._standing_since = 0.0  # when the queue was last empty
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
@@ -159,7 +171,7 @@ class Batcher:
         says that no caller sent them, so that they are no evidence of what callers send.
 
         Raises:
-            Overloaded: the queue has no room for them.
+            Overloaded: the queue has no room for them, or has been standing for too long.
             NotReady: the batcher is closed.
             DeadlineExceeded: `timeout_s` passed; what was still queued is not computed.
             CallerGone: as `caller_left` said.
@@ -167,12 +179,15 @@ class Batcher:
         """
         if self._closed:
             raise NotReady("This model is shutting down; try again.")
-        if self._queued_images + len(images) > self._max_queue:
+        now = time.monotonic()
+        if self._queued_images + len(images) > self._max_queue or self._is_behind(now):
             self._observer.dropped("shed", len(images))
             raise Overloaded(f"{self._queued_images} images are waiting already; try again in a second.")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Computed] = loop.create_future()
-        submission = _Submission(images, time.monotonic(), timeout_s, answer, caller_left, probing)
+        submission = _Submission(images, now, timeout_s, answer, caller_left, probing)
+        if not self._queue:
+            self._standing_since = now
         self._queue.append(submission)
         self._count_queued(len(images))
         if self._worker is None:
@@ -185,6 +200,12 @@ class Batcher:
             raise
         finally:
             deadline.cancel()
+
+    def _is_behind(self, now: float) -> bool:
+        """Whether the queue has been standing for `max_wait_s`, and will for as long again."""
+        if not self._queue or now - self._standing_since <= self._max_wait_s:
+            return False
+        return self._max_wait_s < self._queued_images * self._image_s < math.inf
 
     async def close(self) -> None:
         """Refuse what comes, compute what waits, then stop the thread."""

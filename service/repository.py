@@ -122,6 +122,7 @@ class Repository:
             classifier.predict,
             max_batch=self._settings.max_batch,
             max_queue=self._settings.max_queue,
+            max_wait_s=self._settings.max_wait_ms / 1000,
             observer=metrics,
         )
         self._models[name] = ServedModel(classifier, batcher, metrics)

@@ -49,6 +49,11 @@ class Settings(BaseSettings):
     max_images: int = Field(256, ge=1, description="most images in one request")
     max_batch: int = Field(64, ge=1, description="largest batch that is computed at once")
     max_queue: int = Field(1024, ge=1, description="most images that wait for one model")
+    max_wait_ms: int = Field(
+        250,
+        ge=1,
+        description="how long a queue may stand, with as much work again in it, before more is refused",
+    )
     timeout_ms: int = Field(5_000, ge=1, le=9_000, description="deadline of a request, from its last byte")
     stuck_ms: int = Field(
         20_000, ge=100, description="how long one batch may be computed before `/livez` fails"

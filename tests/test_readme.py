@@ -59,3 +59,10 @@ def test_the_accuracy_table_is_what_the_artifacts_say() -> None:
     stated = {line.split("|")[1]: line.split("|")[2] for line in block("accuracy").splitlines()[2:]}
     assert {"mnist-cnn", "fashion-mnist-cnn"} <= {name.strip(" `") for name in stated}
     assert stated.items() <= shipped.items()
+
+
+def test_every_benchmark_that_is_named_can_be_run() -> None:
+    page = (ROOT / "service" / "PERFORMANCE.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"python -m tests\.benchmarks\.(\w+)", README + page))
+    assert {"serving", "overload"} <= named
+    assert {name for name in named if not (ROOT / "tests" / "benchmarks" / f"{name}.py").exists()} == set()

@@ -31,11 +31,12 @@ def shown(block: re.Match[str]) -> str:
     found = {name: entry for name, entry in measured(benchmark).items() if key in (None, name)}
     if not found:
         return block[0]
-    parts = []
-    for name, entry in found.items():
-        heading = "" if key else f"\n**{name}**\n\n"
-        parts.append(f"{heading}{markdown(entry['table'])}\n")
-    return begin + "".join(parts) + end
+    tables = [
+        markdown(entry["table"]) if key else f"\n**{name}**\n\n{markdown(entry['table'])}"
+        for name, entry in found.items()
+    ]
+    machines = dict.fromkeys(entry["machine"] for entry in found.values())
+    return begin + "\n".join([*tables, "", *(f"On {machine}." for machine in machines), end])
 
 
 def main() -> None:

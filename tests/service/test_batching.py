@@ -207,6 +207,49 @@ def test_a_full_queue_refuses_at_once_and_takes_again_when_it_has_room() -> None
     run(scenario)
 
 
+@pytest.mark.parametrize(("standing_s", "refused"), [(0.4, 0), (0.6, 1)])
+def test_a_queue_that_stands_too_long_takes_no_more_while_a_burst_is_worked_off(
+    clock: Clock, standing_s: float, refused: int
+) -> None:
+    async def scenario() -> None:
+        network, recorder = Network(), Recorder()
+
+        def a_second_each(images: Images) -> Outputs:
+            clock.now += len(images)
+            return network(images)
+
+        queue = Batcher(a_second_each, max_batch=1, max_queue=64, max_wait_s=0.5, observer=recorder)
+        await queue.submit(images(0), timeout_s=1e9)  # from here on it knows how long an image takes
+        network.released.clear()
+        network.started.clear()
+        computed = asyncio.create_task(queue.submit(images(1), timeout_s=1e9))
+        await turns()
+        await network.until_started()
+        waiting = asyncio.create_task(queue.submit(images(2), timeout_s=1e9))
+        await turns()
+        clock.now += standing_s
+        late = asyncio.create_task(queue.submit(images(3), timeout_s=1e9))
+        await turns()
+        network.released.set()
+        *_, outcome = await asyncio.gather(computed, waiting, late, return_exceptions=True)
+        assert isinstance(outcome, Overloaded) == refused
+        assert recorder.drops == [("shed", 1)] * refused
+        await queue.close()
+
+    run(scenario)
+
+
+def test_what_finds_the_queue_empty_is_taken_however_slow_the_model() -> None:
+    async def scenario() -> None:
+        network = Network()
+        queue = Batcher(network, max_batch=1, max_queue=64, max_wait_s=0, observer=Recorder())
+        for _ in range(3):
+            await queue.submit(images(1), timeout_s=30)
+        await queue.close()
+
+    run(scenario)
+
+
 def test_an_expired_submission_is_not_computed() -> None:
     async def scenario() -> None:
         network, recorder = Network(held=True), Recorder()
