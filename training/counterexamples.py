@@ -1,7 +1,8 @@
 """Images that are of no class any more: training images broken in ways that keep what they are made of.
 
 A detector of strange images needs some to learn from, and must not be taught the very ones that it will be
-judged on. These come from the training images alone ("negative data augmentation", Sinha et al. 2021).
+judged on. These come from the training images alone ("negative data augmentation", Sinha et al. 2021) and,
+for digits, from strokes drawn at random, as a pen makes much that is no digit.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from training.architectures import SIDE
 from training.data import SOURCES
+from training.scribbles import draw_scribbles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 REPLACED_SHARE: Final = 0.7
 DIGIT_BOX: Final = 20  # pixels of the longer side of a digit's ink
+SCRIBBLES: Final = 3  # shares of the broken digits; more of them teach no more
 
 
 def break_images(pixels: Tensor, recipe: Recipe) -> Tensor:
@@ -32,10 +35,11 @@ def break_images(pixels: Tensor, recipe: Recipe) -> Tensor:
     Most of the broken digits are sized and centred anew, as uploads are, so that a detector cannot live by
     place and size alone. Randomness comes from PyTorch's generator of the pixels' device.
     """
-    ways = _WAYS if recipe.flip else [*_WAYS, _mirror]
+    are_digits = SOURCES[recipe.dataset].canonical_form == "digit"
+    ways = [*_WAYS, *([] if recipe.flip else [_mirror]), *([_scribble] * SCRIBBLES if are_digits else [])]
     parts = pixels.tensor_split(len(ways))
     broken = torch.cat([way(part) for way, part in zip(ways, parts, strict=True)])
-    if SOURCES[recipe.dataset].canonical_form == "digit":
+    if are_digits:
         chosen = _chance(broken, REPLACED_SHARE)
         broken = torch.where(chosen, place_digit(broken), broken)
     return broken
@@ -122,6 +126,10 @@ def _resize(pixels: Tensor) -> Tensor:
         _chance(pixels, 0.5)[:, 0, 0], _uniform(pixels, 0.4, 0.65), _uniform(pixels, 1.5, 2.2)
     )
     return _resample(pixels, torch.diag_embed(torch.stack((1 / factor, 1 / factor), 1)))
+
+
+def _scribble(pixels: Tensor) -> Tensor:
+    return draw_scribbles(len(pixels), pixels.device)
 
 
 _WAYS: Final[list[Callable[[Tensor], Tensor]]] = [

@@ -19,7 +19,7 @@ def broken_by(way: str, pixels: torch.Tensor = PIXELS) -> torch.Tensor:
     return result
 
 
-@pytest.mark.parametrize("way", [way.__name__ for way in counterexamples._WAYS] + ["_mirror"])
+@pytest.mark.parametrize("way", [way.__name__ for way in counterexamples._WAYS] + ["_mirror", "_scribble"])
 def test_every_way_changes_nearly_every_image_and_keeps_pixels_between_0_and_1(way: str) -> None:
     broken = broken_by(way)
     assert broken.shape == PIXELS.shape
@@ -43,6 +43,16 @@ def test_a_mirrored_image_is_no_broken_one_where_the_recipe_mirrors(monkeypatch:
 
     monkeypatch.setattr(counterexamples, "_mirror", refuse)
     break_images(PIXELS, changed(TINY, flip=True))
+    with pytest.raises(AssertionError):
+        break_images(PIXELS, TINY)
+
+
+def test_scribbles_are_broken_digits_and_never_garments(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_pixels: torch.Tensor) -> torch.Tensor:
+        raise AssertionError
+
+    monkeypatch.setattr(counterexamples, "_scribble", refuse)
+    break_images(PIXELS, GARMENTS)
     with pytest.raises(AssertionError):
         break_images(PIXELS, TINY)
 
