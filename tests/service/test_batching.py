@@ -485,19 +485,21 @@ def test_batches_follow_each_other_without_a_pause_but_answers_come_between_them
     run(scenario)
 
 
-def test_the_images_of_a_lone_submission_are_not_copied() -> None:
+def test_neither_the_images_of_a_lone_submission_nor_its_outputs_are_copied() -> None:
     async def scenario() -> None:
-        computed: list[Images] = []
+        computed: list[tuple[Images, Outputs]] = []
         network = Network()
 
         def compute(images: Images) -> Outputs:
-            computed.append(images)
-            return network(images)
+            computed.append((images, network(images)))
+            return computed[0][1]
 
         queue = batcher(compute)
         sent = images(1, 2)
-        await queue.submit(sent, timeout_s=30)
-        assert np.shares_memory(computed[0], sent)
+        answer = await queue.submit(sent, timeout_s=30)
+        [(received, outputs)] = computed
+        assert np.shares_memory(received, sent)
+        assert all(np.shares_memory(*pair) for pair in zip(answer.outputs, outputs, strict=True))
         await queue.close()
 
     run(scenario)
