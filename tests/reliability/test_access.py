@@ -338,7 +338,6 @@ def test_no_address_that_a_caller_sends_is_ever_visited(open_server: Server, lis
 # TLS
 
 
-@pytest.mark.reliability
 def test_https_is_spoken_with_a_certificate_and_nothing_else_then(
     tmp_path: Path, tiny_models: Path, require_program: Callable[[str], Path]
 ) -> None:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnxruntime.capi import build_and_package_info
-from tiny import expected, golden_images, write_artifact
+from tiny import THROWS, expected, golden_images, write_artifact
 
 from service import artifacts, cuda
 from service.artifacts import (
@@ -422,3 +422,20 @@ def test_cuda_is_refused_where_the_session_would_run_on_the_cpu(tmp_path: Path) 
 @pytest.mark.skipif(not has_cuda_driver(), reason="NO GPU HERE: the CUDA provider is not tested")
 def test_cuda_really_runs_on_the_gpu(tmp_path: Path) -> None:
     assert load(write_artifact(tmp_path), device="cuda", threads=1).provider == "CUDAExecutionProvider"
+
+
+def test_where_only_cpu_providers_are_nothing_is_said_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    facts = runtime_facts()
+    assert facts.keys() == {"ONNX Runtime", "execution providers"}
+
+
+def test_a_model_that_fails_on_its_golden_images_is_refused(tmp_path: Path) -> None:
+    path = write_artifact(tmp_path, "trapped", traps=True)
+    golden = path.with_suffix(".golden.npz")
+    with np.load(golden) as whole:
+        arrays_in_it = dict(whole)
+    arrays_in_it["images"][0, 0, 1:4] = THROWS
+    np.savez(golden, **arrays_in_it)
+    with pytest.raises(ArtifactRejected, match="fails on its golden images"):
+        load(path, device="cpu", threads=1)

@@ -222,6 +222,16 @@ def test_nobody_is_upgraded_to_a_websocket() -> None:
     talk(conversation)
 
 
+def test_a_head_that_is_too_large_and_no_http_either_is_refused_once() -> None:
+    async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /" + b"a" * 6_000 + b" HTTP/1.1\r\nno colon\r\n\r\n")
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert answer.count(b"HTTP/1.1 ") == 1 + answer.count(b"no HTTP/1.1 ")
+
+    talk(conversation, max_header_bytes=1_000)
+
+
 def test_one_connection_too_many_is_refused() -> None:
     async def crowd(_: uvicorn.Server, port: int) -> None:
         first = await asyncio.open_connection("127.0.0.1", port)

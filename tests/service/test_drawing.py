@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from service.canonical import canonicalise
 from service.digits import box
 from service.errors import EmptyImage
+from service.sheet import find_sheet
 
 Pixels = NDArray[np.uint8]
 
@@ -42,6 +43,16 @@ def test_an_image_of_the_data_set_is_found_in_its_enlargement() -> None:
         assert np.array_equal(canonicalise(large, "digit"), image)
 
 
+def test_a_garment_of_the_data_set_is_left_as_it_is_and_a_small_one_is_not() -> None:
+    image = np.zeros((28, 28), np.uint8)
+    image[1:28, 6:22] = 120
+    image[9:15, 10:18] = 255
+    assert np.array_equal(canonicalise(image, "garment"), image)
+    image[20:] = 0
+    _, _, width, height = cv2.boundingRect(canonicalise(image, "garment"))
+    assert max(width, height) == 28
+
+
 def test_a_speck_on_28x28_pixels_is_drawn_at_the_size_of_a_digit() -> None:
     image = np.zeros((28, 28), np.uint8)
     image[12:16, 13:15] = 255
@@ -56,6 +67,27 @@ def test_a_white_garment_cut_out_of_its_ground_is_refused() -> None:
     picture[20:80, 30:70, 3] = 255
     with pytest.raises(EmptyImage, match="colour of its ground"):
         canonicalise(picture, "garment")
+
+
+def test_a_garment_is_told_from_a_floor_of_many_colours() -> None:
+    random = np.random.default_rng(0)
+    picture = random.integers(60, 256, (160, 120, 3), dtype=np.uint8)
+    picture[40:120, 40:80] = (20, 30, 90)
+    _, _, width, height = cv2.boundingRect(canonicalise(picture, "garment"))
+    assert (height, abs(width - 14) <= 1) == (28, True), "80x40 pixels of it are the garment"
+
+
+def test_a_sheet_is_a_large_quadrangle_with_something_written_on_it() -> None:
+    mask = np.zeros((100, 80), bool)
+    mask[10:90, 10:70] = True
+    assert find_sheet(mask) is None, "a solid shape"
+    mask[40:60, 30:45] = False
+    sheet = find_sheet(mask)
+    assert sheet is not None
+    assert sheet[50, 40], "what is written belongs to it"
+    assert not sheet[10].any(), "and its rim does not"
+    mask[15:85, 15:65] = False
+    assert find_sheet(mask) is None, "a frame"
 
 
 def test_where_there_is_no_ink_there_is_no_box() -> None:

@@ -199,6 +199,10 @@ def test_a_broken_exif_block_is_ignored() -> None:
     assert differ(read(encode(seven(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff", quality=95)), SEVEN) < 3
 
 
+def test_an_exif_block_that_is_none_is_ignored() -> None:
+    assert differ(read(encode(seven(), "PNG", exif=b"Exif\0\0no TIFF header")), SEVEN) < 3
+
+
 def refusal(upload: bytes, max_pixels: int = MAX_PIXELS) -> ImageRejected:
     """The error that `upload` is refused with, which is a sentence."""
     with pytest.raises(ImageRejected) as refused:

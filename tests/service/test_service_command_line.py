@@ -21,7 +21,7 @@ from PIL import Image
 from real_server import ROOT, Server
 from tiny import golden_images, write_artifact
 
-from service import __version__
+from service import __version__, commands
 from service.__main__ import _tls_arguments, main
 from service.settings import Settings
 
@@ -227,6 +227,16 @@ def test_check_fails_with_the_reason_why_the_service_would_not_start(
     status, _, err = run("check")
     assert status == 1
     assert says in err
+
+
+def test_ctrl_c_ends_a_command_with_the_status_that_shells_expect(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "models_here", interrupted)
+    assert run("models") == (130, "", "")
 
 
 # serve
