@@ -1,4 +1,4 @@
-"""An artifact on disk becomes a checked classifier, or is refused; the only file that imports onnxruntime.
+"""An artifact on disk becomes a checked classifier, or is refused; with gpu.py, what imports onnxruntime.
 
 What is checked, and why, is the contract in models/README.md.
 """
@@ -30,14 +30,19 @@ from pydantic import (
     model_validator,
 )
 
-from service import cuda
+from service import cuda, gpu
 from service.batching import Compute, Images, Outputs
 from service.errors import ArtifactRejected
+from service.gpu import GpuOptions
 from service.settings import Device, Settings
 
 CLASSES = 10
 PROBABILITY_TOLERANCE = 1e-4
 TYPICALITY_TOLERANCE = 1e-3
+
+PLAIN_GPU = GpuOptions()
+# The provider that a device insists on.
+_ASKED_FOR: Mapping[str, str] = {"cuda": gpu.CUDA, "tensorrt": gpu.TENSORRT}
 
 # In a golden file: what the model before the one that it was written for answered.
 PREVIOUS = ("previous_probabilities", "previous_typicality")
@@ -111,10 +116,11 @@ class Classifier:
 def load_named(name: str, settings: Settings) -> Classifier:
     """`load` for the artifact called `name`, as `settings` want it to run."""
     path = settings.models_dir / f"{name}.onnx"
-    return load(path, device=settings.device, threads=settings.inference_threads())
+    options = GpuOptions(settings.max_batch, settings.gpu_memory_mb, settings.cuda_graphs)
+    return load(path, device=settings.device, threads=settings.inference_threads(), on_gpu=options)
 
 
-def load(path: Path, *, device: Device, threads: int) -> Classifier:
+def load(path: Path, *, device: Device, threads: int, on_gpu: GpuOptions = PLAIN_GPU) -> Classifier:
     """The classifier in `path`, whose golden images it answered right on the provider it will serve with.
 
     Raises:
@@ -125,16 +131,13 @@ def load(path: Path, *, device: Device, threads: int) -> Classifier:
         content = path.read_bytes()
     except OSError as error:
         raise ArtifactRejected(name, [f"The file cannot be read: {error.strerror}."]) from error
-    session = _open(name, content, device, threads)
+    session = _open(name, content, device, threads, on_gpu)
     card, broken = _read_card(name, session.get_modelmeta().custom_metadata_map)
     broken += _tensor_faults(session)
     if card is None or broken:
         raise ArtifactRejected(name, broken)
 
-    def predict(images: Images) -> Outputs:
-        probabilities, typicality = session.run(("probabilities", "typicality"), {"images": images})
-        return probabilities, typicality
-
+    predict = _compute(name, session, on_gpu)
     broken = _golden_faults(path.with_name(f"{name}.golden.npz"), predict)
     if broken:
         raise ArtifactRejected(name, broken)
@@ -142,7 +145,26 @@ def load(path: Path, *, device: Device, threads: int) -> Classifier:
     return Classifier(name, version, session.get_providers()[0], card, predict)
 
 
-def _open(name: str, content: bytes, device: Device, threads: int) -> ort.InferenceSession:
+def _compute(name: str, session: ort.InferenceSession, on_gpu: GpuOptions) -> Compute:
+    """What maps images (n, 28, 28) to probabilities and typicality, ready for batches of every size."""
+
+    def predict(images: Images) -> Outputs:
+        probabilities, typicality = session.run(("probabilities", "typicality"), {"images": images})
+        return probabilities, typicality
+
+    provider = session.get_providers()[0]
+    if provider not in (gpu.CUDA, gpu.TENSORRT):
+        return predict
+    try:
+        return gpu.BoundSession(session, on_gpu)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactRejected(name, [f"{provider} cannot compute it: {reason}"]) from error
+
+
+def _open(
+    name: str, content: bytes, device: Device, threads: int, on_gpu: GpuOptions
+) -> ort.InferenceSession:
     """A session on `content`: opened from memory, so that weights in another file cannot be reached."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -151,24 +173,25 @@ def _open(name: str, content: bytes, device: Device, threads: int) -> ort.Infere
     # answer costs half of the processor's time where sessions have two threads.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(content, options, providers=_providers(device))
+        session = ort.InferenceSession(content, options, providers=_providers(device, on_gpu))
     except Exception as error:  # onnxruntime raises a class of its own for each way a file can be broken
         reason = str(error).splitlines()[0]
         raise ArtifactRejected(name, [f"ONNX Runtime cannot open the file: {reason}"]) from error
     running_on = session.get_providers()[0]
-    if device == "cuda" and running_on != "CUDAExecutionProvider":
-        raise ArtifactRejected(name, [f"device=cuda was asked for, but the session runs on {running_on}."])
+    if device in _ASKED_FOR and running_on != _ASKED_FOR[device]:
+        raise ArtifactRejected(
+            name, [f"device={device} was asked for, but the session runs on {running_on}."]
+        )
     return session
 
 
-def _providers(device: Device) -> list[Any]:
-    """Execution providers, best first; the next is taken where a CUDA library is missing."""
+def _providers(device: Device, on_gpu: GpuOptions) -> list[Any]:
+    """Execution providers, best first; the next is taken where a library of NVIDIA's is missing."""
     cpu = "CPUExecutionProvider"
     if device == "cpu" or not has_cuda_driver():
         return [cpu]
     ort.preload_dlls()
-    # TF32 moves probabilities by about 1e-3, which is more than the golden file allows.
-    return [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}), cpu]
+    return [*gpu.providers(on_gpu, tensorrt=device == "tensorrt"), cpu]
 
 
 @functools.cache
@@ -186,7 +209,7 @@ def runtime_facts() -> dict[str, str]:
     if "CUDAExecutionProvider" in ort.get_available_providers():
         with contextlib.redirect_stdout(None):  # it prints what it does not find, which is told below
             ort.preload_dlls()
-        found |= cuda.versions(int(build_and_package_info.cuda_version.split(".")[0]))
+        found |= cuda.versions(gpu.cuda_major())
     return found
 
 

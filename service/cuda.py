@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 WINDOWS = sys.platform == "win32"
 DRIVER = "nvcuda.dll" if WINDOWS else "libcuda.so.1"
@@ -17,13 +23,33 @@ def has_driver() -> bool:
 
 def versions(cuda_major: int) -> dict[str, str]:
     """What is found of the driver, of CUDA's runtime in that major version, and of cuDNN, for people."""
-    runtime = f"cudart64_{cuda_major}.dll" if WINDOWS else f"libcudart.so.{cuda_major}"
+    runtime = _runtime(cuda_major)
     driver_version = _cuda_version(DRIVER, "cuDriverGetVersion")
     return {
         "NVIDIA driver": f"for CUDA up to {driver_version}" if driver_version else "not found",
         "CUDA": _cuda_version(runtime, "cudaRuntimeGetVersion") or f"{runtime} not found",
         "cuDNN": _cudnn_version() or f"{CUDNN} not found",
     }
+
+
+def pinned_array(shape: Sequence[int], cuda_major: int) -> NDArray[np.uint8]:
+    """Zeros that the GPU can read by itself; ordinary memory where CUDA's runtime gives none."""
+    runtime = _open(_runtime(cuda_major))
+    size = math.prod(shape)
+    address = ctypes.c_void_p()
+    if runtime is None or runtime.cudaHostAlloc(ctypes.byref(address), ctypes.c_size_t(size), 0) != 0:
+        return np.zeros(shape, np.uint8)
+    assert address.value is not None, "cudaHostAlloc succeeded"
+    memory = (ctypes.c_uint8 * size).from_address(address.value)
+    freeing = weakref.finalize(memory, runtime.cudaFreeHost, address)
+    freeing.atexit = False  # by then CUDA has ended, and all its memory with it
+    array: NDArray[np.uint8] = np.ctypeslib.as_array(memory)
+    array[:] = 0
+    return array.reshape(shape)
+
+
+def _runtime(cuda_major: int) -> str:
+    return f"cudart64_{cuda_major}.dll" if WINDOWS else f"libcudart.so.{cuda_major}"
 
 
 def _cuda_version(library: str, function: str) -> str | None:

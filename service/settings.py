@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
@@ -30,7 +30,13 @@ class Settings(BaseSettings):
     model_control: bool = Field(
         default=False, description="whether callers may load and unload models at /v2"
     )
-    device: Device = Field("auto", description="`cuda` refuses to start without a GPU, `auto` falls back")
+    device: Device = Field(
+        "auto", description="`cuda` and `tensorrt` refuse to start without a GPU, `auto` falls back"
+    )
+    gpu_memory_mb: int = Field(0, ge=0, description="most GPU memory of one model; 0 sets no limit")
+    cuda_graphs: bool = Field(
+        default=False, description="whether the GPU replays each batch size as one recorded launch"
+    )
     workers: int = Field(1, ge=1, le=256, description="worker processes")
     threads: int = Field(0, ge=0, description="inference threads a worker; 0 shares the cores it may use")
 

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from onnxruntime.capi import build_and_package_info
 from tiny import THROWS, expected, golden_images, write_artifact
 
-from service import artifacts, cuda
+from service import artifacts, cuda, gpu
 from service.artifacts import (
     PROBABILITY_TOLERANCE,
     TYPICALITY_TOLERANCE,
@@ -384,17 +385,45 @@ def test_a_classifier_computes_in_as_many_threads_as_it_was_given(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("device", "driver", "asks_for_cuda"),
-    [("auto", False, False), ("auto", True, True), ("cuda", True, True), ("cpu", True, False)],
+    ("device", "driver", "before_the_cpu"),
+    [
+        ("auto", False, []),
+        ("auto", True, [gpu.CUDA]),
+        ("cuda", True, [gpu.CUDA]),
+        ("tensorrt", True, [gpu.TENSORRT, gpu.CUDA]),
+        ("cpu", True, []),
+    ],
 )
 def test_cuda_is_asked_for_before_the_cpu_where_there_is_a_driver(
-    monkeypatch: pytest.MonkeyPatch, device: Device, *, driver: bool, asks_for_cuda: bool
+    monkeypatch: pytest.MonkeyPatch, device: Device, *, driver: bool, before_the_cpu: list[str]
 ) -> None:
     monkeypatch.setattr(artifacts, "has_cuda_driver", lambda: driver)
-    *first, last = artifacts._providers(device)
+    *first, last = artifacts._providers(device, gpu.GpuOptions())
     assert last == "CPUExecutionProvider"
-    options = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
-    assert first == ([("CUDAExecutionProvider", options)] if asks_for_cuda else [])
+    assert [provider for provider, _ in first] == before_the_cpu
+
+
+class GpuSession:
+    """A session on the CPU that says it runs on a GPU."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+
+    def get_providers(self) -> list[str]:
+        return [gpu.CUDA]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+
+def test_what_the_gpu_cannot_compute_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = write_artifact(tmp_path)
+    open_session = artifacts._open
+    monkeypatch.setattr(artifacts, "_open", lambda *given: GpuSession(open_session(*given)))
+    with pytest.raises(ArtifactRejected, match=r"^tiny: CUDAExecutionProvider cannot compute it: .+"):
+        load(path, device="cpu", threads=1)
 
 
 def test_what_runs_here_is_told(capsys: pytest.CaptureFixture[str]) -> None:
