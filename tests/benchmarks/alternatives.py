@@ -15,14 +15,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
 import orjson
+from multipart import PushMultipartParser
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic_core import to_json
-from python_multipart.multipart import MultipartCallbacks, MultipartParser
+from python_multipart.multipart import MultipartParser
 
 from service.answers import describe
 from service.images import read_image
@@ -42,9 +44,10 @@ Ways = dict[str, Callable[[], object]]  # the first is how it is served
 
 def form_parsers(upload: Upload) -> Ways:
     return {
-        "multipart, as served": lambda: parse_uploads(
+        "as served: cut at the delimiters where it is plain": lambda: parse_uploads(
             upload.body, upload.headers["content-type"], UploadLimits()
         ),
+        "multipart, events": lambda: list(PushMultipartParser(BOUNDARY).parse(upload.body)),
         "python-multipart, callbacks": partial(with_callbacks, upload),
         "email of the standard library": partial(with_email, upload),
     }
@@ -53,7 +56,7 @@ def form_parsers(upload: Upload) -> Ways:
 def with_callbacks(upload: Upload) -> list[bytes]:
     files: list[bytes] = []
     content: list[bytes] = []
-    callbacks: MultipartCallbacks = {
+    callbacks: Any = {
         "on_part_begin": content.clear,
         "on_part_data": lambda data, start, end: content.append(data[start:end]),
         "on_part_end": lambda: files.append(b"".join(content)),

@@ -26,7 +26,6 @@ from onnxruntime.quantization import (
     quantize_dynamic,
     quantize_static,
 )
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from training.data import Split, load_test, load_training
@@ -105,8 +104,10 @@ class Calibration(CalibrationDataReader):  # type: ignore[misc]  # the library s
 def in_fewer_bits(path: Path, training: Split, folder: Path) -> dict[str, Path]:
     """Copies of a model: half precision, and int8 with ranges found at run time or beforehand."""
     prepared = folder / "prepared.onnx"
-    quant_pre_process(path, prepared, skip_symbolic_shape=True)
-    half = convert_float_to_float16(onnx.load(path), keep_io_types=True)
+    model = onnx.load(path)
+    del model.graph.value_info[:]  # shapes from before the exporter folded transpositions into the weights
+    onnx.save(onnx.shape_inference.infer_shapes(model), prepared)
+    half = convert_float_to_float16(onnx.load(prepared), keep_io_types=True)
     onnx.save(half, folder / "half.onnx")
     quantize_dynamic(prepared, folder / "dynamic.onnx", weight_type=QuantType.QInt8)
     quantize_static(
