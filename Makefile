@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --quiet --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test lint test-reliability test-containers mutate train bench check constraints clean
+.PHONY: help serve setup test lint test-reliability test-containers mutate train bench bench-gpu check constraints clean
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -16,8 +16,10 @@ serve: $(VENV)/serving ## run the service on http://localhost:3000 (PORT= change
 
 setup: $(VENV)/everything ## install everything: training and tests as well
 
-test: $(VENV)/everything lint ## lint, strict types, and the tests with their coverage floor
-	$(RUN) -m pytest --cov --cov-report=term-missing:skip-covered
+test: $(VENV)/everything lint ## lint, strict types, and the tests with their coverage floors
+	$(RUN) -m pytest --cov --cov-report=
+	$(RUN) -m coverage report --include='service/*' --fail-under=100
+	$(RUN) -m coverage report --include='training/*' --fail-under=95
 
 lint: $(VENV)/everything
 	$(RUN) -m ruff format --check .
@@ -40,6 +42,9 @@ train: $(VENV)/everything ## fit and export the four served recipes
 
 bench: $(VENV)/bench ## measure speed and the way from uploads to canonical images
 	$(RUN) -m tests.benchmarks
+
+bench-gpu: $(VENV)/bench ## measure batches on one NVIDIA GPU beside PyTorch and plain ONNX Runtime
+	$(RUN) -m tests.benchmarks.gpu
 
 check: $(VENV)/serving ## what is installed here, and whether every model can be served
 	$(RUN) -m service check

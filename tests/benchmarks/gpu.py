@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.gpu --rounds 5
 
-computes batches of 1 to 4,096 images of every network, in turn, round after round: uint8 images in, probabilities
-out, both in ordinary memory. Beside the rates stand the two limits of any way: copying the images to the GPU, and
-launching one kernel that does nothing. `--device cpu` tries the program out where there is no GPU.
+computes batches of 1 to 4,096 images of every network, in turn, round after round: uint8 images in,
+probabilities out, both in ordinary memory. Beside the rates stand two limits of any way: copying the images
+to the GPU, and launching one kernel that does nothing. `--device cpu` tries the program out without a GPU.
 """
 
 from __future__ import annotations
