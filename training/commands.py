@@ -29,7 +29,7 @@ from training.options import (
 from training.progress import watch
 from training.recipes import RECIPES
 from training.reproduce.run import run_reproduce
-from training.runs import RUNS, new_run, resumed_run, shipped_run
+from training.runs import RUNS, new_run, recipe_of, resumed_run, shipped_run
 from training.search.run import run_search
 from training.ship import choose_device, help_train, ship, train
 from training.studies.run import list_studies, run_study
@@ -93,9 +93,10 @@ def calibrate_again(options: CalibrateOptions, console: Console) -> None:
     """Load the network of a finished run, learn anew what its validation split teaches, and ship it."""
     if options.threads:
         torch.set_num_threads(options.threads)
-    recipe = options.recipe
-    version = read_artifact(recipe.name, options.models).version
-    with shipped_run(recipe.name, version, options.runs) as folder:
+    name = options.recipe.name
+    version = read_artifact(name, options.models).version
+    with shipped_run(name, version, options.runs) as folder:
+        recipe = recipe_of(folder)  # whatever the recipe of this name has become since
         trained = train(recipe, folder, choose_device(options.device), options.data, [])
         shipped = ship(recipe, trained, folder, options.data, options.models)
     _say(console, f"{shipped.path}, version {shipped.version}: the weights of {version}, calibrated anew")

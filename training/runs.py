@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from training.errors import RunUnavailable
+from training.recipes import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from training.recipes import Recipe
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 RUNS: Final = ROOT / "runs"
@@ -75,6 +74,12 @@ def shipped_run(name: str, version: str, runs: Path = RUNS) -> Iterator[Path]:
                 yield shipped.parent
             return
     raise RunUnavailable(f"The run that shipped {name} {version} is not in {runs}.")
+
+
+def recipe_of(folder: Path) -> Recipe:
+    """Return the recipe that a run was started with; a field that came later has its default."""
+    saved: dict[str, Any] = read_json(folder / "run.json")["recipe"]
+    return Recipe(**saved | {"widths": tuple(saved["widths"])})
 
 
 @contextlib.contextmanager

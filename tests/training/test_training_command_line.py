@@ -118,7 +118,7 @@ def test_calibrate_exports_the_same_weights_again_without_reading_the_test_set(
     shutil.copytree(whole, folder)
     before = read_artifact("small", folder / "models")
     small = replace(RECIPES["mnist-mlp"], name="small", widths=(16,))
-    monkeypatch.setitem(RECIPES, "small", changed_as_in_words(small))
+    monkeypatch.setitem(RECIPES, "small", replace(small, learning_rate=0.5))  # changed since it was trained
     test = load_test("mnist", data_folder)
     unlabelled = Split(test.images, torch.full_like(test.labels, -1))
     monkeypatch.setattr("training.ship.load_test", lambda *_: unlabelled)
@@ -180,7 +180,7 @@ def test_list_shows_every_recipe(
 
 
 def test_ctrl_c_leaves_a_checkpoint_from_which_resume_reaches_the_same_weights(
-    whole: Path, data_folder: Path, tmp_path: Path
+    whole: Path, data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     process = start(tmp_path, data_folder, "--no-ship")
     assert process.stdout is not None
@@ -191,17 +191,17 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_resume_reaches_the_same_weights(
     _, err = finish(process, status=130)
     assert "stopped after step" in err
     assert "Traceback" not in err
-    out, _ = finish(start(tmp_path, data_folder, "--no-ship", "--resume"))
-    assert "Not shipped" in out
+    assert main(words(tmp_path, data_folder, "--no-ship", "--resume")) == 0
+    assert "Not shipped" in capsys.readouterr().out
     assert not (tmp_path / "models").exists()
     resumed, unstopped = checkpoint_weights(tmp_path), checkpoint_weights(whole)
     assert all(torch.equal(resumed[name], unstopped[name]) for name in unstopped)
 
 
 def test_killed_outright_it_resumes_from_its_last_epoch(
-    data_folder: Path, whole: Path, tmp_path: Path
+    data_folder: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    process = start(tmp_path, data_folder, "--no-ship", "--epochs", "2")
+    process = start(tmp_path, data_folder, "--no-ship")
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("epoch 1/2"):
@@ -210,10 +210,10 @@ def test_killed_outright_it_resumes_from_its_last_epoch(
     process.communicate()
     before = list((tmp_path / "runs" / "small").glob("*/checkpoint.pt"))
     if not before:  # killed between the line and the checkpoint: nothing is there to resume, and it says so
-        _, err = finish(start(tmp_path, data_folder, "--no-ship", "--resume"), status=1)
-        assert "no unfinished run" in err
+        assert main(words(tmp_path, data_folder, "--no-ship", "--resume")) == 1
+        assert "no unfinished run" in capsys.readouterr().err
         return
-    finish(start(tmp_path, data_folder, "--no-ship", "--resume"))
+    assert main(words(tmp_path, data_folder, "--no-ship", "--resume")) == 0
     resumed, unstopped = checkpoint_weights(tmp_path), checkpoint_weights(whole)
     assert all(torch.equal(resumed[name], unstopped[name]) for name in unstopped)
 
