@@ -207,31 +207,37 @@ def test_a_full_queue_refuses_at_once_and_takes_again_when_it_has_room() -> None
     run(scenario)
 
 
-@pytest.mark.parametrize(("standing_s", "refused"), [(0.4, 0), (0.6, 1)])
+@pytest.mark.parametrize(
+    ("known", "standing_s", "waiting", "refused"),
+    [(True, 0.5, 3, 0), (True, 0.75, 2, 0), (True, 0.75, 3, 1), (False, 0.75, 3, 0)],
+)
 def test_a_queue_that_stands_too_long_takes_no_more_while_a_burst_is_worked_off(
-    clock: Clock, standing_s: float, refused: int
+    clock: Clock, *, known: bool, standing_s: float, waiting: int, refused: int
 ) -> None:
+    """Once it is known that an image takes a quarter of a second."""
+
     async def scenario() -> None:
         network, recorder = Network(), Recorder()
 
-        def a_second_each(images: Images) -> Outputs:
-            clock.now += len(images)
+        def a_quarter_second_each(images: Images) -> Outputs:
+            clock.now += len(images) / 4
             return network(images)
 
-        queue = Batcher(a_second_each, max_batch=1, max_queue=64, max_wait_s=0.5, observer=recorder)
-        await queue.submit(images(0), timeout_s=1e9)  # from here on it knows how long an image takes
+        queue = Batcher(a_quarter_second_each, max_batch=1, max_queue=64, max_wait_s=0.5, observer=recorder)
+        if known:
+            await queue.submit(images(0), timeout_s=1e9)
         network.released.clear()
         network.started.clear()
-        computed = asyncio.create_task(queue.submit(images(1), timeout_s=1e9))
+        submitted = [asyncio.create_task(queue.submit(images(1), timeout_s=1e9))]
         await turns()
         await network.until_started()
-        waiting = asyncio.create_task(queue.submit(images(2), timeout_s=1e9))
+        submitted.append(asyncio.create_task(queue.submit(images(*range(waiting)), timeout_s=1e9)))
         await turns()
         clock.now += standing_s
-        late = asyncio.create_task(queue.submit(images(3), timeout_s=1e9))
+        submitted.append(asyncio.create_task(queue.submit(images(3), timeout_s=1e9)))
         await turns()
         network.released.set()
-        *_, outcome = await asyncio.gather(computed, waiting, late, return_exceptions=True)
+        *_, outcome = await asyncio.gather(*submitted, return_exceptions=True)
         assert isinstance(outcome, Overloaded) == refused
         assert recorder.drops == [("shed", 1)] * refused
         await queue.close()
