@@ -19,7 +19,7 @@ from training.__main__ import main
 from training.artifacts import list_artifacts, read_artifact
 from training.data import Split, load_test
 from training.page_tables import read_table
-from training.recipes import RECIPES, Recipe
+from training.recipes import RECIPES
 from training.runs import read_json
 
 pytestmark = pytest.mark.data  # trains on the real images
@@ -55,10 +55,6 @@ def checkpoint_weights(folder: Path) -> dict[str, torch.Tensor]:
     (checkpoint,) = (folder / "runs" / "small").glob("*/checkpoint.pt")
     content = torch.load(checkpoint, weights_only=True)
     return dict(content["state"]["average"])
-
-
-def changed_as_in_words(recipe: Recipe) -> Recipe:
-    return replace(recipe, batch_size=1000, elastic_pixels=0.0, epochs=2)
 
 
 @pytest.fixture(scope="module")
