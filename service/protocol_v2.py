@@ -151,7 +151,7 @@ class ProtocolV2:
 
     async def unload(self, request: Request) -> Response:
         self._refuse_unless_controlled()
-        await self._repository.unload(self._model(request).classifier.name)
+        self._repository.unload(self._model(request).classifier.name)
         return JsonResponse({})
 
     async def infer(self, request: Request) -> Response:

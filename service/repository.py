@@ -82,7 +82,7 @@ class Repository:
                     log.error("not served: %s", rejected)  # noqa: TRY400 - its sentences say all
         for name in self._models.keys() - set(names) - {self.default}:
             del self._signatures[name]
-            await self._stop(name)
+            self._stop(name)
 
     async def load(self, name: str) -> None:
         """Serve the artifact `name` as it is on disk now, in place of an older one, without a gap.
@@ -97,26 +97,24 @@ class Repository:
                 self._refusals[name] = rejected.message
                 raise
             self._unloaded.discard(name)
-            replaced = self._serve(classifier)
-        if replaced is not None:
-            await replaced.batcher.close()
+            self._serve(classifier)
 
-    async def unload(self, name: str) -> None:
-        """Stop serving `name` until it is loaded again; what waits is still answered."""
+    def unload(self, name: str) -> None:
+        """Stop serving `name` until it is loaded again."""
         self._unloaded.add(name)
-        await self._stop(name)
+        self._stop(name)
 
-    async def _stop(self, name: str) -> None:
-        model = self._models.pop(name)
-        model.metrics.retire()
+    # A model that is let go stays open: requests that found it before, and are still being read, are answered
+    # by it. It goes with the last of them.
+
+    def _stop(self, name: str) -> None:
+        self._models.pop(name).metrics.retire()
         log.info("no longer serving %s", name)
-        await model.batcher.close()
 
-    def _serve(self, classifier: Classifier) -> ServedModel | None:
+    def _serve(self, classifier: Classifier) -> None:
         name = classifier.name
-        replaced = self._models.get(name)
-        if replaced is not None:
-            replaced.metrics.retire()
+        if name in self._models:
+            self._models[name].metrics.retire()
         metrics = ModelMetrics(classifier, max_queue=self._settings.max_queue)
         batcher = Batcher(
             classifier.predict,
@@ -128,7 +126,6 @@ class Repository:
         self._models[name] = ServedModel(classifier, batcher, metrics)
         self._refusals.pop(name, None)
         log.info("serving %s, version %s, on %s", name, classifier.version, classifier.provider)
-        return replaced
 
     async def close(self) -> None:
         """Answer what waits, refuse what comes."""

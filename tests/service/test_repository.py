@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,27 @@ def test_a_changed_artifact_replaces_the_old_one_while_that_answers_what_it_has(
         new = models.get("mnist-cnn")
         assert new.classifier.version != old.classifier.version
         assert len((await waiting).outputs[0]) == 16
+        late = await old.batcher.submit(golden_images(), timeout_s=30)
+        assert len(late.outputs[0]) == 16, "whoever was reading a picture when it was replaced"
         await models.refresh()
         assert models.get("mnist-cnn") is new
+        await models.close()
+
+    run(scenario)
+
+
+def test_a_replaced_model_goes_with_the_last_request_that_has_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        write_artifact(tmp_path, "mnist-cnn")
+        models = repository(tmp_path)
+        old = models.get("mnist-cnn")
+        batcher = weakref.ref(old.batcher)
+        await old.batcher.submit(golden_images(), timeout_s=30)
+        write_artifact(tmp_path, "mnist-cnn", temperature="2.0")
+        await models.refresh()
+        assert batcher() is old.batcher
+        del old
+        assert batcher() is None, "nothing waits for the collector, which runs rarely"
         await models.close()
 
     run(scenario)
@@ -140,7 +160,7 @@ def test_an_unloaded_model_stays_away_until_it_is_loaded(tmp_path: Path) -> None
         write_artifact(tmp_path, "mnist-cnn")
         write_artifact(tmp_path, "second")
         models = repository(tmp_path)
-        await models.unload("second")
+        models.unload("second")
         await models.refresh()
         assert models.names() == ["mnist-cnn"]
         assert states(models)["second"] == (False, "unloaded")
