@@ -68,7 +68,7 @@ def test_a_clock_that_jumps_changes_no_deadline_and_no_answer(
     monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(offset))
     monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
     monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-    server = Server(tmp_path / "log", models_dir=slow_models, timeout_ms=2_000)
+    server = Server(tmp_path / "log", models_dir=slow_models, timeout_ms=9_000)
     try:
         server.wait_until_ready()
         with Callers(server.port, 4) as callers:
@@ -79,7 +79,7 @@ def test_a_clock_that_jumps_changes_no_deadline_and_no_answer(
                 shown_year = int(re.findall(r"\d{4}", date)[0])
                 assert abs(shown_year - time.gmtime().tm_year - year) <= 1, "the server sees the jump"
         assert set(callers.outcomes) == {RIGHT}
-        assert max(callers.latencies_s) < 2
+        assert max(callers.latencies_s) < 9, "as long as the deadline is, and no ten years"
     finally:
         server.stop()
 
