@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from .load import Rounds, Sample, Spread, interleaved, load
+from .load import Rounds, Sample, Spread, interleaved, load, turn
 from .records import Table, parser, record, rounds_of
 from .servers import BATCHABLE, MODELS, OURS, UNBATCHED, Server, started
 from .uploads import Upload, form
@@ -33,9 +33,10 @@ class Crowd:
 
 
 def crowd(server: Server, upload: Upload, connections: int, seconds: float) -> Crowd:
-    before = batches(server)
-    sample = load(server, [upload], connections, seconds)
-    images, count = (now - then for now, then in zip(batches(server), before, strict=True))
+    with server.having_its_turn():
+        before = batches(server)
+        sample = load(server, [upload], connections, seconds)
+        images, count = (now - then for now, then in zip(batches(server), before, strict=True))
     return Crowd(sample, images / count if count else 1.0)
 
 
@@ -67,7 +68,7 @@ def compare(model: Path, connections: int, rounds: Rounds) -> None:
         servers: Sequence[Server] = [
             stack.enter_context(started(name, model, upload)) for name in (OURS, UNBATCHED, BATCHABLE)
         ]
-        lone = interleaved({server.name: partial(load, server, [upload], 1) for server in servers}, rounds)
+        lone = interleaved({server.name: partial(turn, server, [upload], 1) for server in servers}, rounds)
         crowds = interleaved(
             {server.name: partial(crowd, server, upload, connections) for server in servers}, rounds
         )

@@ -24,7 +24,7 @@ import onnx
 from numpy.typing import NDArray
 from PIL import Image
 
-from .load import Rounds, Sample, interleaved, load
+from .load import Rounds, Sample, interleaved, turn
 from .records import Table, parser, record, rounds_of
 from .servers import MODELS, OURS, Server, started
 from .uploads import Upload, form, golden, pictures_form
@@ -44,7 +44,7 @@ class Point:
     images: int = 1  # a request
 
     def measure(self, seconds: float) -> Sample:
-        return load(self.server, self.uploads, self.connections, seconds)
+        return turn(self.server, self.uploads, self.connections, seconds)
 
 
 def images_a_request(stack: ExitStack) -> dict[int, Point]:

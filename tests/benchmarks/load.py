@@ -41,6 +41,12 @@ class Sample:
     errors: int
 
 
+def turn(server: Server, uploads: Sequence[Upload], connections: int, seconds: float) -> Sample:
+    """`load` of a server that rests while others have theirs."""
+    with server.having_its_turn():
+        return load(server, uploads, connections, seconds)
+
+
 def load(server: Server, uploads: Sequence[Upload], connections: int, seconds: float) -> Sample:
     """Send the uploads in turn; they differ in path and body at most. `wrk` costs less than any server here.
 

@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import platform
+import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -79,6 +81,7 @@ def parser(about: str | None, *, rounds: int, seconds: float) -> argparse.Argume
     made.add_argument("--rounds", type=int, default=rounds, help=f"how often (default {rounds})")
     made.add_argument("--seconds", type=float, default=seconds, help=f"for how long (default {seconds:g})")
     require_wrk()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and the servers with it
     return made
 
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,10 +62,23 @@ class Server:
     origin: str
     started_s: float
 
+    @contextmanager
+    def having_its_turn(self) -> Iterator[None]:
+        """Let it run, then stop it: some servers poll, and would take the time of those whose turn it is."""
+        for process in self.processes():
+            process.resume()
+        try:
+            yield
+        finally:
+            for process in self.processes():
+                process.suspend()
+
+    def processes(self) -> list[psutil.Process]:
+        return [self.process, *self.process.children(recursive=True)]
+
     def memory_mb(self) -> float:
         """Resident memory of all its processes, shared pages counted once for each."""
-        family = [self.process, *self.process.children(recursive=True)]
-        return sum(process.memory_info().rss for process in family) / 1e6
+        return sum(process.memory_info().rss for process in self.processes()) / 1e6
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of all of its Prometheus samples of this name that have these labels."""
@@ -121,7 +134,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     family = [psutil.Process(process.pid)] if process.poll() is None else []
     family = [*(child for one in family for child in one.children(recursive=True)), *family]
     for member in family:
-        member.terminate()
+        with suppress(psutil.NoSuchProcess):  # it may end with the one before it
+            member.resume()
+            member.terminate()
     _, stubborn = psutil.wait_procs(family, timeout=15)
     for member in stubborn:
         member.kill()

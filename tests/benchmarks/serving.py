@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from .bare import session
-from .load import Rounds, Sample, Spread, interleaved, load
+from .load import Rounds, Sample, Spread, interleaved, turn
 from .records import Table, parser, record, rounds_of
 from .servers import MODELS, OURS, PEERS, started
 from .uploads import form, golden
@@ -69,7 +69,7 @@ def compare(model: Path, workers: int, connections: Sequence[int], rounds: Round
         peers = [stack.enter_context(started(name, model, upload, workers=workers)) for name in PEERS]
         for count in connections:
             measure: dict[str, Callable[[float], Sample]] = {
-                peer.name: partial(load, peer, [upload], count) for peer in peers
+                peer.name: partial(turn, peer, [upload], count) for peer in peers
             }
             measure[BARE] = partial(alone, model)
             samples = interleaved(measure, rounds)
