@@ -17,6 +17,7 @@ RUNS = (
     "growth",
     "memory",
     "start",
+    "shares",
     "alternatives",
     "runtime_options",
     "plots",
