@@ -32,6 +32,9 @@ NAIVE = "BentoML, naive"
 PEERS = (OURS, ASGI, FASTAPI, LITSERVE, BATCHABLE, NAIVE)
 
 START_WITHIN_S = 90
+# What the load left behind is worked off before a server rests: BentoML's dispatcher times its batches, and
+# would wait for ever longer ones if it counted its rest.
+SETTLE_S = 0.25
 
 
 def commands(port: str, workers: str) -> dict[str, list[str]]:
@@ -70,6 +73,7 @@ class Server:
         try:
             yield
         finally:
+            time.sleep(SETTLE_S)
             for process in self.processes():
                 process.suspend()
 
