@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     max_batch: int = Field(64, ge=1, description="largest batch that is computed at once")
     max_queue: int = Field(1024, ge=1, description="most images that wait for one model")
     max_wait_ms: int = Field(
-        250,
+        100,
         ge=1,
         description="how long a queue may stand, with as much work again in it, before more is refused",
     )
