@@ -66,3 +66,11 @@ def test_every_benchmark_that_is_named_can_be_run() -> None:
     named = set(re.findall(r"python -m tests\.benchmarks\.(\w+)", README + page))
     assert {"serving", "overload"} <= named
     assert {name for name in named if not (ROOT / "tests" / "benchmarks" / f"{name}.py").exists()} == set()
+
+
+def test_the_figures_of_speed_are_those_of_the_performance_page() -> None:
+    page = (ROOT / "service" / "PERFORMANCE.md").read_text(encoding="utf-8")
+    shown = README.split("<!-- bench: serving")[1].split("<!-- /bench -->")[0]
+    stated = [line for line in shown.splitlines() if line.startswith("|")]
+    assert len(stated) > 2
+    assert set(stated) <= set(page.splitlines())
