@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .records import FOLDER
-from .servers import OURS
+from .servers import OURS, PEERS
 
 COLOUR, OTHERS, LIGHT = "#0b62a4", "#8a8f98", "#c5cbd3"
 DPI = 90
@@ -42,12 +42,12 @@ def measured(benchmark: str) -> Measured:
 
 
 def plot_servers(found: Measured) -> Figure:
-    """Requests a second of every server, a panel for each model and number of connections and workers."""
+    """Medians of requests a second and their spread, by model and number of connections and workers."""
     figure = Figure(figsize=(9, 2.2 * ((len(found) + 1) // 2)), layout="constrained")
     panels = figure.subplots((len(found) + 1) // 2, 2, squeeze=False).flatten()
     for axes, (title, entry) in zip(panels, found.items(), strict=False):
         samples = entry["samples"]
-        names = list(samples)[::-1]
+        names = [name for name in reversed(PEERS) if name in samples]
         rates = [[sample["requests_per_s"] for sample in samples[name]] for name in names]
         middle = [statistics.median(rate) for rate in rates]
         reach = [[m - min(r) for m, r in zip(middle, rates, strict=True)]]
@@ -55,7 +55,7 @@ def plot_servers(found: Measured) -> Figure:
         colours = [COLOUR if name == OURS else LIGHT for name in names]
         axes.barh(names, middle, xerr=reach, color=colours, ecolor=OTHERS)
         axes.set_title(title, fontsize=9)
-        axes.set_xlabel("requests/s, median of the rounds and their spread")
+        axes.set_xlabel("requests/s")
         axes.grid(visible=False, axis="y")
     for axes in panels[len(found) :]:
         axes.remove()
