@@ -12,7 +12,7 @@ import torch
 from conftest import changed, weights_of
 
 from training.architectures import build
-from training.errors import CheckpointRejected, Interrupted, TrainingDiverged
+from training.errors import CheckpointNotWritten, CheckpointRejected, Interrupted, TrainingDiverged
 from training.fit import evaluate, fit, learning_rate_at
 from training.state import start
 
@@ -275,3 +275,10 @@ def test_schedules_start_peak_and_end_where_they_should(tiny: Recipe) -> None:
     assert learning_rate_at(one_cycle, 0) == 0
     assert learning_rate_at(one_cycle, 0.15) == pytest.approx(rate)
     assert learning_rate_at(one_cycle, 1) == pytest.approx(0)
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_the_training_with_a_sentence(
+    bars: Splits, tiny: Recipe, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointNotWritten, match=r"checkpoint\.pt could not be written"):
+        fit(build(tiny), bars, tiny, checkpoint=tmp_path / "absent" / "checkpoint.pt")

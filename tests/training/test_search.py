@@ -6,8 +6,6 @@ import csv
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 from rich.console import Console
 
+from training.__main__ import main
 from training.data import Split, Splits
 from training.errors import Interrupted, RunUnavailable, UsageError
 from training.options import FitOptions, SearchOptions, parse
@@ -375,7 +374,7 @@ def test_trials_are_written_as_csv_and_drawn_as_png(tmp_path: Path) -> None:
 
 @pytest.mark.data
 def test_the_command_searches_real_images_and_never_reads_the_test_set(
-    tmp_path: Path, data_folder: Path
+    tmp_path: Path, data_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The real training files; the test files are there, and whoever read them would find them damaged."""
     raw = tmp_path / "data" / "MNIST" / "raw"
@@ -384,14 +383,12 @@ def test_the_command_searches_real_images_and_never_reads_the_test_set(
         (raw / file.name).symlink_to(file.resolve())
     for file in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
         (raw / file).write_bytes(b"damaged")
-    command = [sys.executable, "-m", "training", "search", "mnist-mlp", "--grid", "learning_rate=0.001,0.01"]
-    command += ["widths=32", "weight_averaging=0", "--epochs", "2", "--images", "500", "--threads", "1"]
-    command += ["--data", str(tmp_path / "data"), "--runs", str(tmp_path / "runs")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    words = ["search", "mnist-mlp", "--grid", "learning_rate=0.001,0.01", "widths=32", "weight_averaging=0"]
+    words += ["--epochs", "2", "--images", "500", "--threads", "1"]
+    assert main([*words, "--data", str(tmp_path / "data"), "--runs", str(tmp_path / "runs")]) == 0
     folder = tmp_path / "runs" / "search" / "mnist-mlp"
     assert {path.name for path in folder.iterdir()} >= {"trials.csv", "trials.png", "best_recipe.py"}
-    assert "python -m training fit mnist-mlp --widths 32 --learning-rate 0.01" in done.stdout
+    assert "python -m training fit mnist-mlp --widths 32 --learning-rate 0.01" in capsys.readouterr().out
     best = {}
     exec((folder / "best_recipe.py").read_text(), best)
     assert best["BEST"] == replace(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from rich.console import Console
 from torch import nn
 from torch.nn import functional
 
+from training.__main__ import main
 from training.architectures import build
 from training.data import Split, Splits
 from training.errors import UsageError
@@ -107,10 +106,8 @@ def test_a_study_of_real_images_never_reads_the_test_set(tmp_path: Path, data_fo
         (raw / file.name).symlink_to(file.resolve())
     for file in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
         (raw / file).write_bytes(b"damaged")
-    command = [sys.executable, "-m", "training", "study", "overfitting", "--images", "640", "--epochs", "3"]
-    command += ["--threads", "1", "--data", str(tmp_path / "data"), "--runs", str(tmp_path / "runs")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    words = ["study", "overfitting", "--images", "640", "--epochs", "3", "--threads", "1"]
+    assert main([*words, "--data", str(tmp_path / "data"), "--runs", str(tmp_path / "runs")]) == 0
     folder = tmp_path / "runs" / "studies" / "overfitting"
     assert {path.name for path in folder.iterdir()} == {"overfitting.png", "table.md", "table.csv"}
     with (folder / "table.csv").open(newline="") as file:
