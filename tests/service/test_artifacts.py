@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -422,9 +423,12 @@ def test_cuda_is_asked_for_before_the_cpu_where_there_is_a_driver(
     monkeypatch: pytest.MonkeyPatch, device: Device, *, driver: bool, before_the_cpu: list[str]
 ) -> None:
     monkeypatch.setattr(artifacts, "has_cuda_driver", lambda: driver)
-    *first, last = artifacts._providers(device, gpu.GpuOptions())
+    options = gpu.GpuOptions(memory_mb=512)
+    *first, last = artifacts._providers(device, options)
     assert last == "CPUExecutionProvider"
     assert [provider for provider, _ in first] == before_the_cpu
+    if first:
+        assert first == gpu.providers(options, tensorrt=device == "tensorrt")
 
 
 class GpuSession:
@@ -448,6 +452,38 @@ def test_what_the_gpu_cannot_compute_is_refused_in_words(
     monkeypatch.setattr(artifacts, "_open", lambda *given: GpuSession(open_session(*given)))
     with pytest.raises(ArtifactRejected, match=r"^tiny: CUDAExecutionProvider cannot compute it: .+"):
         load(path, device="cpu", threads=1)
+
+
+def test_on_a_gpu_batches_are_bound_to_its_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = write_artifact(tmp_path)
+    open_session = artifacts._open
+    monkeypatch.setattr(artifacts, "_open", lambda *given: GpuSession(open_session(*given)))
+    monkeypatch.setattr(gpu, "BoundSession", partial(gpu.BoundSession, device="cpu"))
+    classifier = load(path, device="cpu", threads=1)
+    assert classifier.provider == gpu.CUDA
+    assert isinstance(classifier.predict, gpu.BoundSession.func)
+    np.testing.assert_allclose(
+        classifier.predict(golden_images())[0], expected(golden_images())[0], atol=1e-6
+    )
+
+
+def test_an_artifact_is_opened_as_the_settings_want_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    opened: list[tuple[Any, ...]] = []
+    open_session = artifacts._open
+
+    def spy(*given: Any) -> onnxruntime.InferenceSession:
+        opened.append(given)
+        return open_session(*given)
+
+    monkeypatch.setattr(artifacts, "_open", spy)
+    content = write_artifact(tmp_path).read_bytes()
+    wanted = Settings(
+        models_dir=tmp_path, device="cpu", threads=3, max_batch=7, gpu_memory_mb=512, cuda_graphs=True
+    )
+    load_named("tiny", wanted)
+    assert opened == [("tiny", content, "cpu", 3, gpu.GpuOptions(7, 512, graphs=True))]
 
 
 def test_what_runs_here_is_told(capsys: pytest.CaptureFixture[str]) -> None:
