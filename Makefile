@@ -33,6 +33,7 @@ test-containers: $(VENV)/everything ## build the serving image and test it runni
 	TEST_CONTAINERS=1 $(RUN) -m pytest tests/test_containers.py tests/test_containers_running.py
 
 mutate: $(VENV)/everything ## change four modules in 1,200 ways and see the unit tests notice (a quarter of an hour)
+	rm -rf mutants
 	OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 $(VENV)/bin/mutmut run
 	$(RUN) tests/mutation_score.py
 
