@@ -49,7 +49,8 @@ class Point:
 
 def images_a_request(stack: ExitStack) -> dict[int, Point]:
     server = stack.enter_context(started(OURS, MODEL, form(MODEL)))
-    return {n: Point(server, (form(MODEL, n),), images=n) for n in (1, 4, 16, 64, 256)}
+    # Four times 256 images are what the queue holds.
+    return {n: Point(server, (form(MODEL, n),), connections=4, images=n) for n in (1, 4, 16, 64, 256)}
 
 
 def connections(stack: ExitStack) -> dict[int, Point]:
