@@ -1,24 +1,13 @@
-"""What the tests of training share: a tiny recipe, and labelled images that a tiny network can learn."""
+"""What the tests of training share, as fixtures."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
+from tiny_training import TINY, draw_bars
 
-from training.data import Split, Splits
+from training.data import Splits
 from training.recipes import Recipe
-
-TINY = Recipe(
-    name="tiny",
-    dataset="mnist",
-    architecture="mlp",
-    widths=(16,),
-    epochs=3,
-    batch_size=32,
-    learning_rate=0.1,
-)
 
 
 @pytest.fixture(autouse=True)
@@ -35,20 +24,3 @@ def tiny() -> Recipe:
 def bars() -> Splits:
     """Images whose label is the row of a bright bar, in noise: 200 to train on, 100 to validate on."""
     return Splits(draw_bars(200, seed=1), draw_bars(100, seed=2))
-
-
-def draw_bars(count: int, seed: int) -> Split:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(10, (count,), generator=generator)
-    images = torch.randint(60, (count, 28, 28), generator=generator)
-    rows = torch.arange(28)[None, :, None]
-    images += 150 * ((rows // 2 - 2) == labels[:, None, None])
-    return Split(images.to(torch.uint8), labels)
-
-
-def weights_of(network: torch.nn.Module) -> torch.Tensor:
-    return torch.cat([tensor.double().flatten() for tensor in network.state_dict().values()])
-
-
-def changed(recipe: Recipe, **fields: object) -> Recipe:
-    return replace(recipe, **fields)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import changed
+from tiny_training import changed
 
 from training.accuracies import find_accuracy
 from training.artifacts import MODELS, read_artifact

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import changed, weights_of
+from tiny_training import changed, weights_of
 from torch import nn
 
 from training.architectures import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import changed
+from tiny_training import changed
 
 from training.augment import augment
 from training.recipes import RECIPES, Recipe

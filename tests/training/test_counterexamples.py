@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import TINY, changed, draw_bars
+from tiny_training import TINY, changed, draw_bars
 
 from training import counterexamples
 from training.counterexamples import break_images, place_digit

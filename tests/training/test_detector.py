@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import TINY, changed, draw_bars, weights_of
+from tiny_training import TINY, changed, draw_bars, weights_of
 from torch.nn import functional
 
 from training import detector as module

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import weights_of
+from tiny_training import weights_of
 from two_processes import PLAIN
 
 from training.__main__ import main

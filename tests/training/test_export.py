@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import TINY, changed, draw_bars
+from tiny_training import TINY, changed, draw_bars
 
 from training.architectures import build
 from training.artifacts import Artifact, list_artifacts, read_artifact

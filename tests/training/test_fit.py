@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from conftest import changed, weights_of
+from tiny_training import changed, weights_of
 
 from training.architectures import build
 from training.errors import CheckpointNotWritten, CheckpointRejected, Interrupted, TrainingDiverged

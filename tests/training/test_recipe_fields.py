@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from conftest import changed
+from tiny_training import changed
 from torch import nn
 from torch.nn import functional
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from conftest import changed
 from rich.console import Console
+from tiny_training import changed
 from torch.nn import functional
 
 from training.__main__ import main

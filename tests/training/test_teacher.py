@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, changed, draw_bars, weights_of
+from tiny_training import TINY, changed, draw_bars, weights_of
 from torch import nn
 
 from training.architectures import build

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
-from conftest import TINY, changed, draw_bars
+from tiny_training import TINY, changed, draw_bars
 
 from training import fit as loop
 from training.architectures import build
