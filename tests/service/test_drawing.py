@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.canonical import canonicalise
+from service.canonical import canonicalise, separate
 from service.digits import box
 from service.errors import EmptyImage
 from service.sheet import find_sheet
@@ -41,6 +41,23 @@ def test_an_image_of_the_data_set_is_found_in_its_enlargement() -> None:
     for factor in (2, 3, 10):
         large = image.repeat(factor, axis=0).repeat(factor, axis=1)
         assert np.array_equal(canonicalise(large, "digit"), image)
+
+
+def test_an_image_of_the_data_set_is_one_segment() -> None:
+    image = np.zeros((28, 28), np.uint8)
+    image[4:24, 12:16] = 255
+    image[5, 13] = 199
+    [segment] = separate(image.repeat(3, axis=0).repeat(3, axis=1))
+    assert np.array_equal(segment.pixels, image)
+    assert segment.box == (36, 12, 12, 60)
+
+
+def test_a_line_from_the_edge_that_stands_alone_is_the_digit() -> None:
+    paper = np.full((120, 120), 255, np.uint8)
+    paper[:100, 57:63] = 0
+    _, _, width, height = cv2.boundingRect(canonicalise(paper, "digit"))
+    assert height == 20
+    assert width < 6
 
 
 def test_a_garment_of_the_data_set_is_left_as_it_is_and_a_small_one_is_not() -> None:
