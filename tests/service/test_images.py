@@ -228,6 +228,8 @@ def refusal(upload: bytes, max_pixels: int = MAX_PIXELS) -> ImageRejected:
         (b"\0\0\0\x10ftypheic\0\0\0\0", "HEIC.*JPEG"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC.*JPEG"),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heix", "HEIC.*JPEG"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0heixisom", "HEIC.*JPEG"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0isheicom", "no image"),  # no brand of its own
         (b"\0\0\0\x1cftypmp42\0\0\0\0isommp41heix", "HEIC.*JPEG"),
         (b"\xff\xff\xff\xffftypmp42\0\0\0\0heic", "HEIC.*JPEG"),
     ],
