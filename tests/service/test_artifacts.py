@@ -450,7 +450,7 @@ def test_what_the_gpu_cannot_compute_is_refused_in_words(
     path = write_artifact(tmp_path)
     open_session = artifacts._open
     monkeypatch.setattr(artifacts, "_open", lambda *given: GpuSession(open_session(*given)))
-    with pytest.raises(ArtifactRejected, match=r"^tiny: CUDAExecutionProvider cannot compute it: (?!None$).+"):
+    with pytest.raises(ArtifactRejected, match=r"^tiny: CUDAExecutionProvider cannot compute it: (?!None)"):
         load(path, device="cpu", threads=1)
 
 
