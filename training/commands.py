@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 from rich.table import Table
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from training.evaluation import Evaluation
     from training.measure import Measurement
+
+LIST_WIDTH: Final = 140  # columns of a terminal
 
 
 def run(options: Options, console: Console) -> None:
@@ -127,7 +129,7 @@ def write_report(options: ReportOptions, console: Console) -> None:
 
 def list_recipes(options: ListOptions, console: Console) -> None:
     """Print every recipe with its size and cost, and what its artifact or newest run came to."""
-    table = Table("recipe", "dataset", "network")
+    table = Table("recipe", "dataset", "network", box=None)
     for heading in ("weights", "multiply-adds", "accuracy"):
         table.add_column(heading, justify="right")
     table.add_column("measured on")
@@ -138,6 +140,8 @@ def list_recipes(options: ListOptions, console: Console) -> None:
         known = find_accuracy(recipe, options.models, options.runs)
         accuracy = (f"{known.share:.2%}", known.source) if known else ("-", "")
         table.add_row(name, recipe.dataset, shape, *figures, *accuracy)
+    # A narrow terminal breaks the lines; cutting the columns would leave no name whole.
+    console.width = max(console.width, LIST_WIDTH)
     console.print(table)
 
 
