@@ -129,7 +129,7 @@ def write_report(options: ReportOptions, console: Console) -> None:
 
 def list_recipes(options: ListOptions, console: Console) -> None:
     """Print every recipe with its size and cost, and what its artifact or newest run came to."""
-    table = Table("recipe", "dataset", "network", box=None)
+    table = Table("recipe", "dataset", "network")
     for heading in ("weights", "multiply-adds", "accuracy"):
         table.add_column(heading, justify="right")
     table.add_column("measured on")

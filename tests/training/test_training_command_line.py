@@ -158,10 +158,10 @@ def test_report_writes_the_tables_that_the_artifacts_describe(
     assert "tells of small" in capsys.readouterr().out
 
 
-def test_list_shows_every_recipe(
+def test_list_shows_every_recipe_whole_in_a_narrow_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "180")
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["list", "--runs", str(tmp_path)]) == 0
     rows = [re.split(r"\s*│\s*", line)[1:-1] for line in capsys.readouterr().out.splitlines() if "│" in line]
     assert [row[0] for row in rows] == list(RECIPES)
