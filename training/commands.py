@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from training.evaluation import Evaluation
     from training.measure import Measurement
 
-LIST_WIDTH: Final = 140  # columns of a terminal
+LIST_WIDTH: Final = 150  # columns of a terminal
 
 
 def run(options: Options, console: Console) -> None:
