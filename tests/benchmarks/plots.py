@@ -74,8 +74,9 @@ def plot_growth(found: Measured) -> Figure:
         row[0].plot(values, rates, "o-", color=COLOUR)
         row[0].set_ylabel("images/s")
         for what, colour in (("p50_ms", COLOUR), ("p99_ms", OTHERS)):
-            row[1].plot(values, [median(point["rounds"], what) for point in points], "o-", color=colour)
-            row[1].annotate(what[:3], (values[-1], median(points[-1]["rounds"], what)), color=colour)
+            times = [median(point["rounds"], what) for point in points]
+            row[1].plot(values, times, "o-", color=colour, label=what[:3])
+        row[1].legend(frameon=False, loc="upper left")
         row[1].set_ylabel("ms to answer")
         for axes in row:
             scale(axes, name, values)
