@@ -485,3 +485,40 @@ def test_any_pixels_give_canonical_ones_or_a_refusal(
     levels = np.where(rng.random((*size[::-1], 4)) < share, rng.integers(0, 256, 4), rng.integers(0, 256, 4))
     image = Image.fromarray(levels.astype(np.uint8), "RGBA").convert(mode)
     gives_pixels_or_a_refusal(encode(image))
+
+
+@pytest.mark.parametrize("size", [(1, 50), (50, 1)])
+def test_a_line_of_pixels_is_too_small_and_not_corrupt(size: tuple[int, int]) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, "white").save(buffer, "GIF")
+    with pytest.raises(EmptyImage, match="too small"):
+        read_image(buffer.getvalue(), "digit", "auto", 1_000)
+
+
+def test_a_grey_png_with_a_transparent_grey_is_not_opaque() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(784, dtype=np.uint16).reshape(28, 28).astype(np.uint8)).save(
+        buffer, "PNG", transparency=0
+    )
+    with pytest.raises(NotCanonical, match="opaque"):
+        read_image(buffer.getvalue(), "digit", "never", 1_000)
+
+
+def test_the_lightness_of_a_lab_picture_is_its_grey() -> None:
+    lightness = Image.fromarray(np.arange(784, dtype=np.uint16).reshape(28, 28).astype(np.uint8))
+    buffer = io.BytesIO()
+    Image.merge("LAB", [lightness, Image.new("L", (28, 28), 128), Image.new("L", (28, 28), 128)]).save(
+        buffer, "TIFF"
+    )
+    read = read_image(buffer.getvalue(), "digit", "never", 1_000)
+    np.testing.assert_array_equal(read, np.asarray(lightness))
+
+
+def test_sixteen_bits_of_grey_are_read_in_their_full_range() -> None:
+    deep = np.linspace(0, 65_535, 784).reshape(28, 28).astype(np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(deep).save(buffer, "PNG")
+    with Image.open(buffer) as saved:
+        assert saved.mode == "I;16"
+    read = read_image(buffer.getvalue(), "digit", "never", 1_000)
+    np.testing.assert_allclose(read, deep / 257, atol=1)
