@@ -197,7 +197,7 @@ def _providers(device: Device, on_gpu: GpuOptions) -> list[Any]:
 @functools.cache
 def has_cuda_driver() -> bool:
     """Whether this machine has an NVIDIA driver; without one ONNX Runtime would complain for every model."""
-    return "CUDAExecutionProvider" in ort.get_available_providers() and cuda.has_driver()
+    return gpu.CUDA in ort.get_available_providers() and cuda.has_driver()
 
 
 def runtime_facts() -> dict[str, str]:
@@ -206,7 +206,7 @@ def runtime_facts() -> dict[str, str]:
         "ONNX Runtime": f"{ort.__version__} ({build_and_package_info.package_name})",
         "execution providers": ", ".join(ort.get_available_providers()),
     }
-    if "CUDAExecutionProvider" in ort.get_available_providers():
+    if gpu.CUDA in ort.get_available_providers():
         with contextlib.redirect_stdout(None):  # it prints what it does not find, which is told below
             ort.preload_dlls()
         found |= cuda.versions(gpu.cuda_major())

@@ -31,9 +31,8 @@ ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 # In Accept-Encoding: a name that is excluded by its weight of zero, and the weights of the others.
 NOT_ACCEPTED = re.compile(r"[^,;]+;\s*q=0(\.0*)?\s*(?=,|$)|;[^,]*")
 PACKET_BYTES = 1400
-LENGTH = re.compile(
-    "[0-9]{1,10}"
-)  # int() would take signs and blanks, and raises where the digits are thousands
+# int() would take signs and blanks, and raises where the digits are thousands.
+LENGTH = re.compile("[0-9]{1,10}")
 
 
 class InputParameters(BaseModel):

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from training.architectures import SIDE
 from training.data import SOURCES
-from training.scribbles import draw_scribbles
+from training.scribbles import DIGIT_BOX, draw_scribbles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from training.recipes import Recipe
 
 REPLACED_SHARE: Final = 0.7
-DIGIT_BOX: Final = 20  # pixels of the longer side of a digit's ink
 SCRIBBLES: Final = 3  # shares of the broken digits; more of them teach no more
 
 

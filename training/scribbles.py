@@ -11,7 +11,7 @@ from training.architectures import SIDE
 if TYPE_CHECKING:
     from torch import Tensor
 
-BOX: Final = 20  # pixels of the square that the strokes are in, as MNIST's digits
+DIGIT_BOX: Final = 20  # pixels of the square that MNIST's digits are in, and so are the strokes
 STROKES: Final = (2, 4)  # the fewest and the most
 HALF_WIDTH: Final = (1.2, 2.5)  # pixels from the middle of a stroke to where its ink ends
 POINTS: Final = 33  # along a stroke, near enough for the width to bridge
@@ -52,7 +52,8 @@ def _curves(ends: Tensor) -> Tensor:
 def _ink(points: Tensor, drawn: Tensor, half_width: Tensor) -> Tensor:
     """Return images of round dots, `half_width` [count] pixels wide, at `points` of the `drawn` strokes."""
     places = torch.arange(SIDE, device=points.device)
-    distance = ((SIDE - BOX) / 2 + BOX * points)[..., None] - places  # [count, strokes, points, 2, 28]
+    margin = (SIDE - DIGIT_BOX) / 2
+    distance = (margin + DIGIT_BOX * points)[..., None] - places  # [count, strokes, points, 2, 28]
     image = torch.zeros(len(points), SIDE, SIDE, device=points.device)
     for stroke in range(points.shape[1]):
         across, down = distance[:, stroke].square().unbind(2)  # [count, points, 28]

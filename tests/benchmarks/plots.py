@@ -20,20 +20,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from training.report import STYLE
+
 from .records import FOLDER
 from .servers import OURS, PEERS
 
 COLOUR, OTHERS, LIGHT = "#0b62a4", "#8a8f98", "#c5cbd3"
 DPI, COLOURS = 80, 64
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-}
+SMALLER = {**STYLE, "font.size": 9}
 Measured = Mapping[str, Any]  # what one benchmark recorded, by key
 
 
@@ -133,7 +127,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for benchmark, plot in PLOTS.items():
         if found := measured(benchmark):
-            with mpl.rc_context(STYLE):
+            with mpl.rc_context(SMALLER):
                 save(plot(found), options.out / f"{benchmark}.png")
             print(options.out / f"{benchmark}.png")
 

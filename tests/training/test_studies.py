@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rich.console import Console
-from tiny_training import draw_bars
+from tiny_training import TINY, draw_bars
 from torch import nn
 from torch.nn import functional
 
@@ -122,16 +122,7 @@ def test_a_study_of_real_images_never_reads_the_test_set(tmp_path: Path, data_fo
 
 
 def a_recipe(**fields: object) -> Recipe:
-    plain = Recipe(
-        name="lab",
-        dataset="mnist",
-        architecture="mlp",
-        widths=(16,),
-        epochs=2,
-        batch_size=16,
-        learning_rate=0.1,
-    )
-    return replace(plain, **fields)
+    return replace(TINY, **{"name": "lab", "epochs": 2, "batch_size": 16, **fields})
 
 
 def test_a_lab_gives_no_more_images_than_its_size(lab: Lab) -> None:
