@@ -104,22 +104,34 @@ def work(study: optuna.Study, trainer: Trainer, folder: Path) -> None:
     waiting = False
     with deferred_signals() as stop_requested:
         while not stop_requested():
-            with alone_in(folder):
+            # SQLite lets two processes take one trial: planning ends when ours is taken, not before.
+            with contextlib.ExitStack() as planning:
+                planning.enter_context(alone_in(folder))
                 revive(study, trainer.search.plan)
-            trials = planned_trials(study)
-            states = Counter(trial.state for trial in trials)
-            settled = {trial.user_attrs[PLACE] for trial in trials if is_settled(trial)}
-            trainer.series.count(len(settled), _best_so_far(trials))
-            if states[TrialState.WAITING]:
-                study.optimize(trainer, n_trials=1, catch=(TrainingDiverged, PlanExhausted))
-            elif not states[TrialState.RUNNING]:
+                trials = planned_trials(study)
+                states = Counter(trial.state for trial in trials)
+                settled = {trial.user_attrs[PLACE] for trial in trials if is_settled(trial)}
+                trainer.series.count(len(settled), _best_so_far(trials))
+                if states[TrialState.WAITING]:
+                    _do_next(study, trainer, planning)
+                    continue
+            if not states[TrialState.RUNNING]:
                 return
-            else:
-                if not waiting:
-                    trainer.series.say("nothing left to begin: waiting for the trials of other processes")
-                waiting = True
-                time.sleep(POLL_SECONDS)
+            if not waiting:
+                trainer.series.say("nothing left to begin: waiting for the trials of other processes")
+            waiting = True
+            time.sleep(POLL_SECONDS)
     raise Interrupted("stopped between two trials")
+
+
+def _do_next(study: optuna.Study, trainer: Trainer, planning: contextlib.ExitStack) -> None:
+    """Take the next trial, end the planning, and do the trial."""
+
+    def train(trial: optuna.Trial) -> float:
+        planning.close()
+        return trainer(trial)
+
+    study.optimize(train, n_trials=1, catch=(TrainingDiverged, PlanExhausted))
 
 
 def revive(study: optuna.Study, plan: Sequence[dict[str, Value]]) -> None:
