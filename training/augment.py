@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from training.poses import pose
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from training.recipes import Recipe
 
 
-def augment(pixels: Tensor, recipe: Recipe) -> Tensor:
+def augment(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     """Return changed copies of `pixels` [batch, 28, 28] between 0 and 1, as the recipe's fields say.
 
-    Randomness comes from PyTorch's generator of the pixels' device.
+    `labels` [batch] are class indices: some changes suit some classes alone. Randomness comes from PyTorch's generator of the pixels' device.
     """
+    pixels = pose(pixels, labels, recipe)
     if recipe.flip:
         mirrored = torch.rand(len(pixels), 1, 1, device=pixels.device) < 0.5
         pixels = torch.where(mirrored, pixels.flip(2), pixels)

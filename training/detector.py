@@ -15,6 +15,7 @@ from training.counterexamples import break_images
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from training.data import Split
     from training.recipes import Recipe
 
 UNITS: Final = 64
@@ -71,19 +72,19 @@ def units_for(features: int, macs: int) -> int:
     return max(1, min(UNITS, int(COST_SHARE * macs) // features))
 
 
-def fit_detector(network: nn.Sequential, images: Tensor, recipe: Recipe, macs: int) -> Detector:
+def fit_detector(network: nn.Sequential, training: Split, recipe: Recipe, macs: int) -> Detector:
     """Learn to tell training images, as they are and augmented, from broken ones.
 
     Args:
         network: trained, ending in the linear layer that gives the logits; it is not changed.
-        images: training images, uint8 [n, 28, 28], on the network's device.
+        training: images with their labels, on the network's device.
         recipe: says how the images are augmented, and seeds what is random here.
         macs: multiply-adds of the network's forward pass of one image.
     """
-    device = images.device
+    device = training.images.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(recipe.seed)
-        features, real = _examples(network.eval(), images, recipe)
+        features, real = _examples(network.eval(), training, recipe)
         logits = network[-1](features).detach()
         detector = Detector(features.shape[1], units_for(features.shape[1], macs)).to(device)
         _train(detector, features, logits, real)
@@ -101,12 +102,13 @@ def predict_typicality(network: nn.Sequential, detector: Detector, images: Tenso
 
 
 @torch.no_grad()
-def _examples(network: nn.Sequential, images: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+def _examples(network: nn.Sequential, training: Split, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """Return the features of as many real images as broken ones, [2n, features], and which are real, [2n]."""
     features, real = [], []
-    for places in torch.split(torch.randperm(len(images), device=images.device)[:IMAGES], 1_000):
-        pixels = images[places].float() / 255
-        augmented = augment(pixels, recipe)
+    drawn = torch.randperm(len(training), device=training.images.device)[:IMAGES]
+    for places in torch.split(drawn, 1_000):
+        pixels = training.images[places].float() / 255
+        augmented = augment(pixels, training.labels[places], recipe)
         plain = torch.rand(len(pixels), 1, 1, device=pixels.device) < 0.5
         both = torch.cat((torch.where(plain, pixels, augmented), break_images(augmented, recipe)))
         features.append(network[:-1](both))

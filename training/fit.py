@@ -168,7 +168,7 @@ def _take_step(state: State, training: Split, batch: Tensor, recipe: Recipe) -> 
     places, times = distributed.share(batch), distributed.processes()
     # index_select copies bytes ten times as fast as images[places]
     images, labels = training.images.index_select(0, places), training.labels.index_select(0, places)
-    pixels = augment(images.float().div_(255), recipe)
+    pixels = augment(images.float().div_(255), labels, recipe)
     with _precision(recipe, images.device):
         logits = state.model(pixels)
     logits = logits.float()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from training.errors import UsageError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -53,6 +55,10 @@ class Recipe:
     """Raise the pixels to a power between exp(-this) and exp(this): other light, other cloth."""
     grain: float = 0.0
     """Largest standard deviation of noise on ink or cloth, as a share of its brightness."""
+    pairs: float = 0.0
+    """Probability that a shoe stands beside its mirror image, as a photograph of a pair shows it."""
+    sleeves: float = 0.0
+    """Probability that a garment's sleeves are spread wide, as of one laid flat."""
     residue: float = 0.0
     """Probability that blobs of ground are left beside the digit or garment."""
     erasing: float = 0.0
@@ -82,6 +88,15 @@ class Recipe:
     """Stop when validation loss has not improved for this long, and keep the best weights; 0 for never."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products in training; the artifact computes in float32."""
+
+    def __post_init__(self) -> None:
+        """Refuse what means nothing.
+
+        Raises:
+            UsageError: poses of garments are asked of digits.
+        """
+        if (self.pairs or self.sleeves) and self.dataset != "fashion-mnist":
+            raise UsageError(f"{self.name}: pairs and sleeves are for garments, not {self.dataset}.")
 
 
 RECIPES: Final = {
@@ -199,13 +214,13 @@ RECIPES: Final = {
             batch_norm=True,
             dropout=0.3,
             standardise=True,
-            rotation_degrees=12.0,
-            shear_degrees=12.0,
-            scaling=0.2,
+            rotation_degrees=10.0,
+            shear_degrees=10.0,
+            scaling=0.15,
             shift_pixels=2.0,
             elastic_pixels=0.6,
-            stroke=1.0,
-            epochs=15,
+            stroke=0.7,
+            epochs=60,
             batch_size=128,
             optimiser="adamw",
             learning_rate=4e-3,
@@ -246,8 +261,10 @@ RECIPES: Final = {
             flip=True,
             shift_pixels=2.0,
             scaling=0.08,
+            pairs=0.25,
+            sleeves=0.2,
             erasing=0.4,
-            epochs=45,
+            epochs=110,
             batch_size=128,
             optimiser="adamw",
             learning_rate=4e-3,

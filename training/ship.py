@@ -101,7 +101,7 @@ def _judge(
     plot_confusion(confusion, list(SOURCES[recipe.dataset].labels), title, run / "confusion.png")
     if not held_out:
         return None, None
-    detector = fit_detector(network, splits.training.images, recipe, count_macs(build(recipe)))
+    detector = fit_detector(network, splits.training, recipe, count_macs(build(recipe)))
     typicality = predict_typicality(network, detector, split.images).cpu()
     return calibrate(logits, typicality, labels, CONFORMAL_LEVELS[recipe.dataset]), detector
 
