@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from service import explain, metrics
+from service import explain, metrics, overlap
 from service.access import Keys
 from service.answers import Answer, describe, in_base64
-from service.batching import Computed, Images
+from service.canonical import CanonicalForm
 from service.draining import Drain
 from service.errors import BadRequest, RouteNotFound
+from service.exchange import UNDERWAY
 from service.exposition import exposition
 from service.images import CanonicalMode
 from service.reading import ImageReader, Pictures, images_of, readable, refuse_too_many
 from service.repository import Repository, ServedModel
-from service.requests import caller_left, read_body
+from service.requests import caller_left, header, read_body
 from service.responses import (
     Handler,
     JsonResponse,
@@ -36,7 +38,7 @@ from service.responses import (
     server_timing,
 )
 from service.settings import Settings
-from service.uploads import UploadLimits, parse_uploads
+from service.uploads import Upload, UploadLimits, parse_uploads
 
 PAGE = Path(__file__).parent / "page"
 PAGE_KINDS = {".css", ".html", ".js", ".svg"}
@@ -90,6 +92,7 @@ class Api:
         self._reader = reader
         self._drain = drain
         self._settings = settings
+        self._timeout_s = settings.timeout_ms / 1000
         self._limits = UploadLimits(settings.max_images, settings.max_parts, settings.max_json_values)
         metrics = self.get_metrics if settings.open_metrics else keys.guarded(self.get_metrics)
         self.routes = [
@@ -113,17 +116,31 @@ class Api:
             raise BadRequest("segments=true is for models of digits, and not for canonical=never.")
         body = await read_body(request, self._settings.max_request_bytes, self._settings.max_pending_bytes)
         started = time.perf_counter()
-        uploads = parse_uploads(body, request.headers.get("content-type", ""), self._limits)
-        if query.segments:
-            pictures: Pictures = await self._reader.read_digits(uploads)
+        uploads = parse_uploads(body, header(request, b"content-type"), self._limits)
+        left = partial(caller_left, request)
+        submit = partial(model.batcher.submit, timeout_s=self._timeout_s, caller_left=left)
+        pictures: Pictures
+        if len(uploads) > overlap.STEP_IMAGES and not query.segments and not query.explain:
+            steps = self._reader.read_in_steps(uploads, form, query.canonical, overlap.STEP_IMAGES)
+            pictures, computed = await overlap.read_and_compute(steps, submit)
+            images = images_of(readable(pictures))
         else:
-            pictures = await self._reader.read(uploads, form, query.canonical)
-        images = np.array(images_of(readable(pictures)))  # (n, 28, 28); np.stack takes three times as long
-        refuse_too_many(len(images), self._most_images(query))
-        read_s = time.perf_counter() - started
-        answers, computed, explain_s = await self._answer(model, images, query, partial(caller_left, request))
+            pictures = await self._read(uploads, form, query)
+            images = images_of(readable(pictures))
+            refuse_too_many(len(images), self._most_images(query))
+            # (n, 28, 28); np.stack takes three times as long
+            computed = await submit(np.array(images), alone=UNDERWAY.is_one())
+        read_s = time.perf_counter() - started - computed.waited_s - computed.computed_s
         timing = server_timing(read_s, computed)
+        answers = describe(model.classifier.card, computed.outputs, query.top_k)
+        if query.pixels:
+            _attach("pixels", images, answers)
         if query.explain:
+            left_s = max(self._timeout_s - computed.waited_s - computed.computed_s, 0)
+            heat_maps, explain_s = await explain.heat_maps(
+                *(model.batcher, np.array(images), computed.outputs[0]), timeout_s=left_s, caller_left=left
+            )
+            _attach("heat_map", heat_maps, answers)
             timing += f", explain;dur={explain_s * 1000:.2f}"
         return JsonResponse(
             {
@@ -134,29 +151,14 @@ class Api:
             headers={"server-timing": timing},
         )
 
+    async def _read(self, uploads: Sequence[Upload], form: CanonicalForm, query: PredictQuery) -> Pictures:
+        if query.segments:
+            return await self._reader.read_digits(uploads)
+        return await self._reader.read(uploads, form, query.canonical)
+
     def _most_images(self, query: PredictQuery) -> int:
         most = self._settings.max_images
         return min(most, explain.most_images(self._settings.max_queue)) if query.explain else most
-
-    async def _answer(
-        self, model: ServedModel, images: Images, query: PredictQuery, caller_left: Callable[[], bool]
-    ) -> tuple[list[Answer], Computed, float]:
-        """One answer for each of the images (n, 28, 28); also the seconds that explaining them took."""
-        timeout_s = self._settings.timeout_ms / 1000
-        computed = await model.batcher.submit(images, timeout_s=timeout_s, caller_left=caller_left)
-        answers = describe(model.classifier.card, computed.outputs, query.top_k)
-        if query.pixels:
-            for answer, image in zip(answers, images, strict=True):
-                answer["pixels"] = in_base64(image)
-        explain_s = 0.0
-        if query.explain:
-            left_s = timeout_s - computed.waited_s - computed.computed_s
-            heat_maps, explain_s = await explain.heat_maps(
-                model.batcher, images, computed.outputs[0], timeout_s=max(left_s, 0), caller_left=caller_left
-            )
-            for answer, heat_map in zip(answers, heat_maps, strict=True):
-                answer["heat_map"] = in_base64(heat_map)
-        return answers, computed, explain_s
 
     async def list_models(self, _: Request) -> Response:
         repository = self._repository
@@ -179,6 +181,12 @@ class Api:
         if file not in _page_files():
             raise RouteNotFound("The page has no such file.")
         return FileResponse(PAGE / file, headers=PAGE_HEADERS)
+
+
+def _attach(name: str, planes: Sequence[NDArray[np.uint8]], answers: Sequence[Answer]) -> None:
+    """Put each plane (28, 28) into the answer that it belongs to."""
+    for plane, answer in zip(planes, answers, strict=True):
+        answer[name] = in_base64(plane)
 
 
 @cache

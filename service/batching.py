@@ -41,6 +41,7 @@ Compute = Callable[[Images], Outputs]
 DropReason = Literal["shed", "expired", "caller_gone", "cancelled", "failed"]
 
 INLINE_S = 0.001
+FAILED = "The model failed on this request."
 
 log = logging.getLogger(__name__)
 
@@ -164,11 +165,13 @@ class Batcher:
         timeout_s: float,
         caller_left: Callable[[], bool] = lambda: False,
         probing: bool = False,
+        alone: bool = False,
     ) -> Computed:
         """Outputs for `images` (n, 28, 28), row by row.
 
         `caller_left` is asked when their turn has come; where it is true they are not computed. `probing`
-        says that no caller sent them, so that they are no evidence of what callers send.
+        says that no caller sent them, so that they are no evidence of what callers send. `alone` says that
+        nobody else is asking, so that they need not wait for a turn.
 
         Raises:
             Overloaded: the queue has no room for them, or has been standing for too long.
@@ -183,6 +186,8 @@ class Batcher:
         if self._queued_images + len(images) > self._max_queue or self._is_behind(now):
             self._observer.dropped("shed", len(images))
             raise Overloaded(f"{self._queued_images} images are waiting already; try again in a second.")
+        if alone and self._worker is None and self._is_quick(images):
+            return self._compute_alone(images)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Computed] = loop.create_future()
         submission = _Submission(images, now, timeout_s, answer, caller_left, probing)
@@ -200,6 +205,22 @@ class Batcher:
             raise
         finally:
             deadline.cancel()
+
+    def _is_quick(self, batch: Images) -> bool:
+        return len(batch) * self._image_s <= INLINE_S
+
+    def _compute_alone(self, images: Images) -> Computed:
+        """Compute on the event loop what nobody waits beside."""
+        started = time.monotonic()
+        try:
+            outputs = self._compute(images)
+        except Exception as error:
+            self._observer.dropped("failed", len(images))
+            raise InferenceFailed(FAILED) from error
+        computed_s = time.monotonic() - started
+        self._image_s = computed_s / len(images)
+        self._observer.batch_computed(len(images), outputs, 0.0, computed_s)
+        return Computed(outputs, len(images), 0.0, computed_s)
 
     def _is_behind(self, now: float) -> bool:
         """Whether the queue has been standing for `max_wait_s`, and will for as long again."""
@@ -273,13 +294,13 @@ class Batcher:
         started = time.monotonic()
         batch = np.concatenate([share.images for share in shares]) if len(shares) > 1 else shares[0].images
         try:
-            if len(batch) * self._image_s <= INLINE_S:
+            if self._is_quick(batch):
                 outputs = self._compute(batch)
             else:
                 outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._compute, batch)
         except Exception as error:  # noqa: BLE001 - whatever the runtime throws must not stop the queue
             if len(shares) == 1:
-                failure = InferenceFailed("The model failed on this request.")
+                failure = InferenceFailed(FAILED)
                 failure.__cause__ = error
                 self._observer.dropped("failed", len(batch))
                 self._drop(shares[0].submission, "failed", failure)

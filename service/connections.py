@@ -23,6 +23,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.exchange import UNDERWAY, GatheringTransport
 from service.settings import Settings
 
 LOOK_INTERVAL_S = 1.0
@@ -43,41 +44,6 @@ class Limits:
     connections: int
     head_bytes: int
     transfer_s: float
-
-
-class GatheringTransport:
-    """Sends at once what is written in one turn of the event loop.
-
-    uvicorn writes the head of an answer, then its body: two packets, the first of which would wake a caller
-    who can do nothing yet.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._written: list[bytes] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        if not self._written:
-            self._loop.call_soon(self._send)
-        self._written.append(data)
-
-    def close(self) -> None:
-        self._send()
-        self._transport.close()
-
-    def abort(self) -> None:
-        self._written.clear()
-        self._transport.abort()
-
-    def _send(self) -> None:
-        if self._written:
-            gathered = b"".join(self._written)
-            self._written.clear()
-            self._transport.write(gathered)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -205,6 +171,7 @@ def bound(server: uvicorn.Server, settings: Settings) -> None:
     server.config.http_protocol_class = partial(BoundedProtocol, limits)  # type: ignore[assignment]
     server.config.ws_protocol_class = None  # nothing here speaks WebSocket, whose connections have no bounds
     server.config.encoded_headers.append((b"x-content-type-options", b"nosniff"))
+    UNDERWAY.follow(server)
 
 
 async def watch(server: uvicorn.Server) -> None:

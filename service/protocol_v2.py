@@ -24,7 +24,7 @@ from service.errors import DigitServeError, Forbidden, ModelNotFound, NotReady, 
 from service.exposition import model_totals
 from service.reading import ImageReader, readable
 from service.repository import Repository, ServedModel
-from service.requests import caller_left, read_body
+from service.requests import caller_left, header, read_body
 from service.responses import Handler, JsonResponse, answered_route, error_headers, server_timing
 from service.settings import Settings
 from service.tensors_v2 import (
@@ -158,9 +158,7 @@ class ProtocolV2:
         """Run the model on canonical pixels as they are, or on encoded pictures."""
         model = self._model(request)
         body = await read_body(request, self._settings.max_request_bytes, self._settings.max_pending_bytes)
-        body = decompressed(
-            body, request.headers.get("content-encoding", ""), self._settings.max_request_bytes
-        )
+        body = decompressed(body, header(request, b"content-encoding"), self._settings.max_request_bytes)
         started = time.perf_counter()
         call = read_infer_request(
             body, request.headers.get("inference-header-content-length"), self._settings.max_json_values
@@ -176,7 +174,7 @@ class ProtocolV2:
         content, header_length = write_infer_response(
             call, outputs, model.classifier.card.labels, model.classifier.name, model.classifier.version
         )
-        content, encoding = compressed(content, request.headers.get("accept-encoding", ""))
+        content, encoding = compressed(content, header(request, b"accept-encoding"))
         headers = {"vary": "accept-encoding", "server-timing": server_timing(read_s, computed)}
         if encoding is not None:
             headers["content-encoding"] = encoding

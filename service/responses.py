@@ -26,7 +26,9 @@ from service.errors import (
     Unauthorized,
     Unavailable,
 )
+from service.exchange import send_answer
 from service.reading import Pictures
+from service.requests import header
 
 Handler = Callable[[Request], Awaitable[Response]]
 ErrorResponse = Callable[[DigitServeError, str], Response]
@@ -74,14 +76,14 @@ class Answered:
         except Exception as error:  # noqa: BLE001 - the log tells its cause, and this caller its request id
             failure = error
             response = self._error_response(DigitServeError("Something went wrong here."), request_id)
-        response.headers["x-request-id"] = request_id
+        response.raw_headers.append((b"x-request-id", request_id.encode("ascii")))
         if self._drain.draining:
-            response.headers["connection"] = "close"
+            response.raw_headers.append((b"connection", b"close"))
         seconds = time.perf_counter() - started
         response.headers.setdefault("server-timing", f"total;dur={seconds * 1000:.2f}")
         metrics.request_answered(self._path, response.status_code, seconds)
         logs.answered(self._path, response.status_code, request_id, seconds, failure)
-        await response(scope, receive, send)
+        await send_answer(response, scope, receive, send)
 
 
 def refusal(known: Sequence[Route]) -> Handler:
@@ -100,7 +102,7 @@ def refusal(known: Sequence[Route]) -> Handler:
 
 def _request_id(request: Request) -> str:
     """The caller's X-Request-ID where it is harmless to repeat, else a new one."""
-    offered = request.headers.get("x-request-id", "")
+    offered = header(request, b"x-request-id")
     return offered if SAFE_REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def augment(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     """Return changed copies of `pixels` [batch, 28, 28] between 0 and 1, as the recipe's fields say.
 
-    `labels` [batch] are class indices: some changes suit some classes alone. Randomness comes from PyTorch's generator of the pixels' device.
+    `labels` [batch] are class indices: some changes suit some classes alone. Randomness comes from PyTorch's
+    generator of the pixels' device.
     """
     pixels = pose(pixels, labels, recipe)
     if recipe.flip:
