@@ -118,18 +118,23 @@ class Api:
         started = time.perf_counter()
         uploads = parse_uploads(body, header(request, b"content-type"), self._limits)
         left = partial(caller_left, request)
-        submit = partial(model.batcher.submit, timeout_s=self._timeout_s, caller_left=left)
         pictures: Pictures
         if len(uploads) > overlap.STEP_IMAGES and not query.segments and not query.explain:
             steps = self._reader.read_in_steps(uploads, form, query.canonical, overlap.STEP_IMAGES)
-            pictures, computed = await overlap.read_and_compute(steps, submit)
+            room = model.batcher.room_for(len(uploads), timeout_s=self._timeout_s, caller_left=left)
+            with room as submit:
+                pictures, computed = await overlap.read_and_compute(steps, submit)
             images = images_of(readable(pictures))
         else:
             pictures = await self._read(uploads, form, query)
             images = images_of(readable(pictures))
             refuse_too_many(len(images), self._most_images(query))
-            # (n, 28, 28); np.stack takes three times as long
-            computed = await submit(np.array(images), alone=UNDERWAY.is_one())
+            computed = await model.batcher.submit(
+                np.array(images),  # (n, 28, 28); np.stack takes three times as long
+                timeout_s=self._timeout_s,
+                caller_left=left,
+                alone=UNDERWAY.is_one(),
+            )
         read_s = time.perf_counter() - started - computed.waited_s - computed.computed_s
         timing = server_timing(read_s, computed)
         answers = describe(model.classifier.card, computed.outputs, query.top_k)

@@ -18,10 +18,11 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,6 +142,7 @@ class Batcher:
         self._observer = observer
         self._queue: deque[_Submission] = deque()
         self._queued_images = 0
+        self._reserved_images = 0  # of requests under way, which have still to come
         self._standing_since = 0.0  # when the queue was last empty
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         self._worker: asyncio.Task[None] | None = None
@@ -180,15 +182,54 @@ class Batcher:
             CallerGone: as `caller_left` said.
             InferenceFailed: `compute` failed on these images even on their own.
         """
-        if self._closed:
-            raise NotReady("This model is shutting down; try again.")
-        now = time.monotonic()
-        if self._queued_images + len(images) > self._max_queue or self._is_behind(now):
-            self._observer.dropped("shed", len(images))
-            raise Overloaded(f"{self._queued_images} images are waiting already; try again in a second.")
+        self._admit(len(images))
         if alone and self._worker is None and self._is_quick(images):
             return self._compute_alone(images)
-        loop = asyncio.get_running_loop()
+        return await self._enqueue(images, timeout_s, caller_left, probing=probing)
+
+    @contextmanager
+    def room_for(
+        self, images: int, *, timeout_s: float, caller_left: Callable[[], bool]
+    ) -> Iterator[Callable[[Images], Coroutine[Any, Any, Computed]]]:
+        """Room in the queue for so many images that are still to come, and what submits some of them.
+
+        A request that is submitted in parts is so refused at its beginning or not at all: if many such were
+        let in and refused half way, none would ever be answered.
+
+        Raises:
+            Overloaded, NotReady: as `submit` does; what is yielded raises the other errors of `submit`.
+        """
+        self._admit(images)
+        self._reserved_images += images
+        left = images
+
+        async def submit(some: Images) -> Computed:
+            nonlocal left
+            left -= len(some)
+            self._reserved_images -= len(some)
+            return await self._enqueue(some, timeout_s, caller_left, probing=False)
+
+        try:
+            yield submit
+        finally:
+            self._reserved_images -= left
+
+    def _admit(self, images: int) -> None:
+        self._refuse_when_closed()
+        taken = self._queued_images + self._reserved_images
+        if taken + images > self._max_queue or self._is_behind(time.monotonic()):
+            self._observer.dropped("shed", images)
+            raise Overloaded(f"{taken} images are waiting already; try again in a second.")
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise NotReady("This model is shutting down; try again.")
+
+    async def _enqueue(
+        self, images: Images, timeout_s: float, caller_left: Callable[[], bool], *, probing: bool
+    ) -> Computed:
+        self._refuse_when_closed()
+        loop, now = asyncio.get_running_loop(), time.monotonic()
         answer: asyncio.Future[Computed] = loop.create_future()
         submission = _Submission(images, now, timeout_s, answer, caller_left, probing)
         if not self._queue:

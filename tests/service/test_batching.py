@@ -539,3 +539,110 @@ def test_what_will_be_ready_at_once_is_computed_here_and_what_takes_longer_in_a_
     assert [thread is here for thread in threads[1:6]] == [True, False, True, True, True]
     assert threads[6] is not here, "the last image took too long"
     assert threads[0].name.startswith("compute"), "the name that a profiler shows"
+
+
+async def with_known_pace(network: Network, recorder: Recorder | None = None, **limits: int) -> Batcher:
+    """A batcher that knows from its first image how quick the network is."""
+    queue = batcher(network, recorder, **limits)
+    await queue.submit(images(0), timeout_s=30)
+    await turns()
+    return queue
+
+
+@pytest.fixture
+def everything_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "INLINE_S", 1e6)
+
+
+@pytest.mark.usefixtures("everything_is_quick")
+def test_a_lone_caller_is_answered_in_the_same_turn_of_the_loop() -> None:
+    async def scenario() -> None:
+        network, recorder = Network(), Recorder()
+        queue = await with_known_pace(network, recorder)
+        other = asyncio.create_task(asyncio.sleep(0))
+        computed = await queue.submit(images(1, 2), timeout_s=30, alone=True)
+        assert not other.done()
+        assert answered(computed) == [1, 2]
+        assert (computed.batch_images, computed.waited_s) == (2, 0)
+        assert recorder.batches == [1, 2]
+        assert recorder.answers == [0, 1, 2]
+        await other
+        await queue.close()
+
+    run(scenario)
+
+
+def test_a_lone_caller_waits_for_its_turn_behind_what_is_computed_or_takes_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        network = Network(held=True)
+        queue = batcher(network)
+        first = asyncio.create_task(queue.submit(images(1), timeout_s=30, alone=True))
+        await network.until_started()  # in the thread: how long it takes is not known
+        second = asyncio.create_task(queue.submit(images(2), timeout_s=30, alone=True))
+        await turns()
+        assert queue.queued_images == 1
+        network.released.set()
+        assert [answered(each) for each in await asyncio.gather(first, second)] == [[1], [2]]
+        monkeypatch.setattr(batching, "INLINE_S", 0)
+        assert answered(await queue.submit(images(3), timeout_s=30, alone=True)) == [3]
+        await queue.close()
+
+    run(scenario)
+
+
+@pytest.mark.usefixtures("everything_is_quick")
+def test_a_lone_caller_hears_of_a_failure_and_of_the_end() -> None:
+    async def scenario() -> None:
+        recorder = Recorder()
+        queue = await with_known_pace(Network(poison=5), recorder)
+        with pytest.raises(InferenceFailed, match=r"^The model failed on this request\.$"):
+            await queue.submit(images(5), timeout_s=30, alone=True)
+        assert recorder.drops == [("failed", 1)]
+        assert recorder.batches == [1]
+        await queue.close()
+        with pytest.raises(NotReady):
+            await queue.submit(images(1), timeout_s=30, alone=True)
+
+    run(scenario)
+
+
+def test_room_is_kept_for_what_is_still_to_come_and_no_longer() -> None:
+    async def scenario() -> None:
+        recorder = Recorder()
+        queue = await with_known_pace(Network(), recorder, max_queue=8)
+        with queue.room_for(6, timeout_s=30, caller_left=lambda: False) as submit:
+            with pytest.raises(Overloaded, match=r"^6 images are waiting already"):
+                await queue.submit(images(1, 2, 3), timeout_s=30)
+            with (
+                pytest.raises(Overloaded),
+                queue.room_for(3, timeout_s=30, caller_left=lambda: False),
+            ):
+                pass
+            assert recorder.drops == [("shed", 3), ("shed", 3)]
+            assert answered(await submit(images(1, 2))) == [1, 2]
+            assert answered(await queue.submit(images(3, 4, 5, 6), timeout_s=30)) == [3, 4, 5, 6]
+            with pytest.raises(Overloaded, match=r"^4 images are waiting already"):
+                await queue.submit(images(*range(5)), timeout_s=30)
+        assert answered(await queue.submit(images(*range(8)), timeout_s=30)) == list(range(8))
+        await queue.close()
+
+    run(scenario)
+
+
+def test_a_request_in_parts_has_the_deadline_and_the_end_of_any_other() -> None:
+    async def scenario() -> None:
+        network = Network(held=True)
+        queue = batcher(network)
+        with queue.room_for(2, timeout_s=0.01, caller_left=lambda: False) as submit:
+            with pytest.raises(DeadlineExceeded):
+                await submit(images(1))
+            network.released.set()
+            await queue.close()
+            with pytest.raises(NotReady):
+                await submit(images(2))
+        with pytest.raises(NotReady), queue.room_for(1, timeout_s=1, caller_left=lambda: False):
+            pass
+
+    run(scenario)

@@ -7,19 +7,16 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import uvicorn
+from uvicorn_here import HEAD, serving, talk
 
 from service import connections, draining, marks
-from service.connections import GatheringTransport, bound, running_server, watch
+from service.connections import running_server
 from service.draining import Drain
 from service.settings import Settings
-
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-HEAD = b"POST / HTTP/1.1\r\nhost: a\r\n"
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -36,73 +33,10 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": bytes(size)})
 
 
-async def serving(talk: Callable[[uvicorn.Server, int], Awaitable[None]], **settings: Any) -> None:
-    """Run a bounded server on a free port, talk to it, stop it."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(echo, log_config=None, lifespan="off", http="httptools"))
-    server.config.load()
-    bound(server, Settings(**settings))
-    running = asyncio.create_task(server._serve(sockets=[listening]))
-    watching = asyncio.create_task(watch(server))
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0)
-    try:
-        async with asyncio.timeout(20):
-            await talk(server, listening.getsockname()[1])
-    finally:
-        server.should_exit = True
-        await running
-        watching.cancel()
-
-
-def talk(conversation: Talk, **settings: Any) -> None:
-    async def connect(_: uvicorn.Server, port: int) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            await conversation(reader, writer)
-        finally:
-            writer.close()
-
-    asyncio.run(serving(connect, **settings))
-
-
 @pytest.fixture(autouse=True)
 def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "LOOK_INTERVAL_S", 0.01)
     monkeypatch.setattr(connections, "GOODBYE_S", 0.05)
-
-
-class RecordingTransport:
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        self.sent.append(data)
-
-    def close(self) -> None:
-        self.sent.append(b"closed")
-
-    def abort(self) -> None:
-        self.sent.append(b"aborted")
-
-
-@pytest.mark.parametrize(
-    ("end", "sent"), [("close", [b"headbody", b"closed"]), ("abort", [b"aborted"]), ("", [b"headbody"])]
-)
-def test_what_is_written_in_one_turn_leaves_together_before_the_end(end: str, sent: list[bytes]) -> None:
-    transport = RecordingTransport()
-
-    async def write() -> None:
-        gathering = GatheringTransport(transport, asyncio.get_running_loop())  # type: ignore[arg-type]
-        gathering.write(b"head")
-        gathering.write(b"body")
-        assert not transport.sent
-        if end:
-            getattr(gathering, end)()
-        await asyncio.sleep(0)
-
-    asyncio.run(write())
-    assert transport.sent == sent
 
 
 def test_a_request_within_bounds_is_answered_and_no_type_guessed() -> None:
@@ -114,7 +48,7 @@ def test_a_request_within_bounds_is_answered_and_no_type_guessed() -> None:
             assert b"x-content-type-options: nosniff" in head
             await reader.readexactly(2)
 
-    talk(conversation)
+    talk(echo, conversation)
 
 
 @pytest.mark.parametrize("sent", [b"POST", HEAD + b"content-length: 9\r\n\r\nabc"])
@@ -125,7 +59,7 @@ def test_a_request_that_does_not_arrive_is_refused(sent: bytes) -> None:
         assert answer.startswith(b"HTTP/1.1 408")
         assert b"request_timeout" in answer
 
-    talk(conversation, transfer_ms=100)
+    talk(echo, conversation, transfer_ms=100)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +76,7 @@ def test_a_connection_that_says_nothing_or_goes_on_after_its_answer_is_cut_off(s
             pass
         assert received.count(b"HTTP/1.1") == bool(sent)
 
-    talk(conversation, transfer_ms=100)
+    talk(echo, conversation, transfer_ms=100)
 
 
 def test_an_answer_that_nobody_reads_is_cut_off() -> None:
@@ -154,7 +88,7 @@ def test_an_answer_that_nobody_reads_is_cut_off() -> None:
             writer.write(b"x")
             await asyncio.sleep(0.02)
 
-    talk(conversation, transfer_ms=100)
+    talk(echo, conversation, transfer_ms=100)
 
 
 @pytest.fixture
@@ -185,7 +119,7 @@ def test_a_head_past_the_limit_is_refused_in_one_read_or_two(first: int, read_si
         writer.write(head[first:])
         assert (await reader.read()).startswith(b"HTTP/1.1 431")
 
-    talk(conversation, max_header_bytes=1_000)
+    talk(echo, conversation, max_header_bytes=1_000)
 
 
 def test_framing_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch, read_sizes: list[int]) -> None:
@@ -201,7 +135,7 @@ def test_framing_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch, read_si
         with pytest.raises(ConnectionError):
             await reader.read()
 
-    talk(conversation, max_header_bytes=5_000)
+    talk(echo, conversation, max_header_bytes=5_000)
 
 
 def test_what_is_no_http_gets_an_error_of_ours() -> None:
@@ -209,7 +143,7 @@ def test_what_is_no_http_gets_an_error_of_ours() -> None:
         writer.write(b"\x16\x03\x01\r\n\r\n")
         assert b"This is no HTTP/1.1 request." in await reader.read()
 
-    talk(conversation)
+    talk(echo, conversation)
 
 
 def test_nobody_is_upgraded_to_a_websocket() -> None:
@@ -219,7 +153,7 @@ def test_nobody_is_upgraded_to_a_websocket() -> None:
         writer.write(HEAD.replace(b"POST", b"GET") + upgrade + key + b"\r\n")
         assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
 
-    talk(conversation)
+    talk(echo, conversation)
 
 
 def test_a_head_that_is_too_large_and_no_http_either_is_refused_once() -> None:
@@ -229,7 +163,7 @@ def test_a_head_that_is_too_large_and_no_http_either_is_refused_once() -> None:
         assert answer.startswith(b"HTTP/1.1 400")
         assert answer.count(b"HTTP/1.1 ") == 1 + answer.count(b"no HTTP/1.1 ")
 
-    talk(conversation, max_header_bytes=1_000)
+    talk(echo, conversation, max_header_bytes=1_000)
 
 
 def test_one_connection_too_many_is_refused() -> None:
@@ -244,7 +178,7 @@ def test_one_connection_too_many_is_refused() -> None:
         for _, writer in (first, second):
             writer.close()
 
-    asyncio.run(serving(crowd, max_connections=1))
+    asyncio.run(serving(echo, crowd, max_connections=1))
 
 
 def test_connections_are_no_more_than_the_descriptors(
@@ -297,7 +231,7 @@ def drained(workers: int) -> list[bytes]:
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    asyncio.run(serving(end))
+    asyncio.run(serving(echo, end))
     return answers
 
 
