@@ -21,7 +21,7 @@ serve: $(VENV)/serving ## run the service on http://localhost:3000 (PORT= change
 setup: $(VENV)/everything ## install everything: training and tests as well
 
 test: $(VENV)/everything lint ## lint, strict types, and the tests with their coverage floors
-	$(RUN) -m pytest --cov --cov-report=
+	$(RUN) -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=
 	$(RUN) -m coverage report --include='service/*' --fail-under=100
 	$(RUN) -m coverage report --include='training/*' --fail-under=$(TRAINING_FLOOR)
 

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
+
+# The same examples each time and no clock: a verdict must depend on neither luck nor a busy machine.
+settings.load_profile("ci")
 
 ROOT = Path(__file__).resolve().parent.parent
 

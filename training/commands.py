@@ -11,6 +11,7 @@ from training import distributed
 from training.accuracies import find_accuracy
 from training.architectures import build, count_macs, count_weights
 from training.artifacts import list_artifacts, read_artifact
+from training.devices import choose_device, gains_by_bfloat16
 from training.evaluation import evaluate_artifact, record_doubt
 from training.evaluation_plots import draw_evaluation
 from training.model_page import update_artifacts_table
@@ -31,7 +32,7 @@ from training.recipes import RECIPES
 from training.reproduce.run import run_reproduce
 from training.runs import RUNS, new_run, recipe_of, resumed_run, shipped_run
 from training.search.run import run_search
-from training.ship import choose_device, help_train, ship, train
+from training.ship import help_train, ship, train
 from training.studies.run import list_studies, run_study
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def _lead_fit(options: FitOptions, device: torch.device, console: Console) -> No
     with held as folder:
         together = f", {processes} processes" if processes > 1 else ""
         _say(console, f"{recipe.name} on {device}{together}, in {folder}")
+        if recipe.precision == "bfloat16" and not gains_by_bfloat16(device):
+            _say(console, "This processor gains nothing by bfloat16: training in float32.")
         with watch(console, recipe.epochs) as watcher:
             trained = train(recipe, folder, device, options.data, [watcher])
         if not options.ship:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from training import distributed
 from training.augment import augment
+from training.devices import gains_by_bfloat16
 from training.errors import Interrupted, TrainingDiverged
 from training.interrupts import deferred_signals
 from training.randomness import order_of_images, seed_device, seeds_of_steps
@@ -182,7 +183,8 @@ def _take_step(state: State, training: Split, batch: Tensor, recipe: Recipe) -> 
 
 
 def _precision(recipe: Recipe, device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16")
+    in_bfloat16 = recipe.precision == "bfloat16" and gains_by_bfloat16(device)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=in_bfloat16)
 
 
 def _sum_of_losses(state: State, recipe: Recipe, logits: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:

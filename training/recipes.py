@@ -87,7 +87,7 @@ class Recipe:
     patience_epochs: int = 0
     """Stop when validation loss has not improved for this long, and keep the best weights; 0 for never."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the matrix products in training; the artifact computes in float32."""
+    """Of the matrix products in training, where the processor gains by it; the artifact is in float32."""
 
     def __post_init__(self) -> None:
         """Refuse what means nothing.

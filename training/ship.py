@@ -6,7 +6,6 @@ import contextlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 from training import distributed
@@ -14,7 +13,7 @@ from training.architectures import build, count_macs
 from training.calibrate import CONFORMAL_LEVELS, Calibration, calibrate
 from training.data import SOURCES, load_test, load_training
 from training.detector import fit_detector, predict_typicality
-from training.errors import DeviceUnavailable, Interrupted
+from training.errors import Interrupted
 from training.evaluation import evaluate_artifact, record_doubt
 from training.export import Candidate, Shipped, export
 from training.fit import Observer, fit, predict_logits
@@ -26,6 +25,8 @@ from training.teacher import load_teacher
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import torch
 
     from training.data import Splits
     from training.detector import Detector
@@ -41,19 +42,6 @@ class Trained:
     history: list[EpochResult]
     calibration: Calibration | None
     detector: Detector | None
-
-
-def choose_device(wanted: str) -> torch.device:
-    """Turn auto, cpu or cuda into a device.
-
-    Raises:
-        DeviceUnavailable: cuda was wanted and PyTorch finds none.
-    """
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise DeviceUnavailable("PyTorch finds no CUDA device here: use --device cpu or auto.")
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
 
 
 def train(

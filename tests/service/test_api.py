@@ -309,7 +309,7 @@ def test_metrics_count_requests_by_route_and_status(client: TestClient) -> None:
     assert 'digitserve_batch_images_count{model="mnist-cnn"}' in text
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.binary(max_size=300), start=st.sampled_from([b"", picture(7), picture(7, "GIF"), b'{"images":'])
 )

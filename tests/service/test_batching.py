@@ -168,7 +168,7 @@ def test_a_batch_never_exceeds_the_largest_and_a_large_submission_spans_several(
     run(scenario)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=12), st.integers(1, 9))
 def test_every_caller_gets_its_own_rows_whatever_the_sizes(sizes: list[int], max_batch: int) -> None:
     async def scenario() -> None:

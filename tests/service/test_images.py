@@ -459,7 +459,7 @@ def test_any_bytes_give_pixels_or_a_refusal(body: bytes, head: bytes) -> None:
     gives_pixels_or_a_refusal(head + body)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(SAMPLES), st.data())
 def test_any_damage_to_a_picture_gives_pixels_or_a_refusal(sample: bytes, data: st.DataObject) -> None:
     damaged = bytearray(sample)
@@ -470,7 +470,7 @@ def test_any_damage_to_a_picture_gives_pixels_or_a_refusal(sample: bytes, data: 
     gives_pixels_or_a_refusal(bytes(damaged[: data.draw(st.integers(1, len(damaged)))]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.tuples(st.integers(1, 90), st.integers(1, 90)),
     st.sampled_from(["L", "RGB", "RGBA", "LA", "1"]),

@@ -198,7 +198,7 @@ def outputs(draw: st.DrawFn) -> Outputs:
     return probabilities, typicality
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(outputs(), min_size=1, max_size=4))
 def test_what_is_counted_of_the_answers_is_what_the_callers_are_told(
     classifier: Classifier, batches: list[Outputs]

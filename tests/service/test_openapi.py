@@ -98,7 +98,7 @@ def test_requests_made_from_the_document_get_described_answers(
 ) -> None:
     operation = schemathesis.openapi.from_asgi("/docs.json", app)[path][method.upper()]
 
-    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=20, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy())
     def check(case: Case) -> None:
         # No schema can say what a picture is, so what is made from one may well be refused as none.

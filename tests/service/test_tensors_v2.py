@@ -220,7 +220,7 @@ def test_json_of_more_values_than_allowed_is_refused_before_it_is_read() -> None
         read_infer_request(json.dumps({"inputs": [tensor()]}).encode(), None, 100)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     body=st.binary(max_size=200),
     length=st.sampled_from([None, "0", "1", "20", "200"]),
@@ -264,7 +264,6 @@ def test_a_body_without_encoding_stays_as_it_is(body: bytes, encoding: str) -> N
     assert decompressed(body, encoding, 100) == body
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(["gzip", "deflate"]))
 def test_any_compressed_bytes_inflate_within_the_limit_or_are_refused(body: bytes, encoding: str) -> None:
     try:
@@ -277,7 +276,7 @@ def test_any_compressed_bytes_inflate_within_the_limit_or_are_refused(body: byte
     ("body", "encoding", "says"),
     [
         (b"no gzip", "gzip", r"The body is not gzip: .+"),
-        (gzip.compress(bytes(99))[:-9], "gzip", r"The gzip body is cut short"),
+        (gzip.compress(bytes(99), mtime=0)[:-9], "gzip", r"The gzip body is cut short"),
         (zlib.compress(bytes(99))[:-1], "deflate", r"The deflate body is cut short"),
         (b"{}", "br", r"Content-Encoding 'br' is not read; gzip and deflate are"),
         (b"{}", "b" * 99, rf"Content-Encoding '{'b' * 40}' is not read; gzip and deflate are"),

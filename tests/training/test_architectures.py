@@ -72,6 +72,17 @@ def test_first_weights_follow_the_seed_alone(tiny: Recipe) -> None:
     assert not torch.equal(first, weights_of(build(changed(tiny, seed=5))))
 
 
+@pytest.mark.parametrize(("widths", "last"), [((4, 8), False), ((8, 16), True)])
+def test_channels_come_last_where_that_is_safe(widths: tuple[int, ...], *, last: bool) -> None:
+    network = build(changed(RECIPES["mnist-resnet"], widths=widths))
+    layers = [
+        layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3)
+    ]
+    weights = [layer.weight for layer in layers if layer.in_channels > 1]
+    assert weights
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) == last for weight in weights)
+
+
 def test_building_leaves_the_global_generator_alone(tiny: Recipe) -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)

@@ -36,7 +36,7 @@ def strokes() -> torch.Tensor:
 
 def draw(pixels: torch.Tensor, recipe: Recipe, seed: int = 0) -> torch.Tensor:
     torch.manual_seed(seed)
-    return augment(pixels, recipe)
+    return augment(pixels, torch.zeros(len(pixels), dtype=torch.int64), recipe)
 
 
 def test_without_augmentation_pixels_pass_unchanged(tiny: Recipe, strokes: torch.Tensor) -> None:

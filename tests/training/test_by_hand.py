@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 few = st.integers(1, 5)
 generators = st.builds(np.random.default_rng, st.integers(0, 2**32 - 1))
 image_shapes = st.tuples(few, few, st.integers(4, 8), st.integers(4, 8))
-on_random_shapes = settings(deadline=None)  # the first call into PyTorch is slow
 
 
 def assert_agrees_with_autograd(layer: Layer, reference: Callable[..., torch.Tensor], x: Array) -> None:
@@ -65,7 +64,6 @@ def assert_equal_within(tolerance: float, ours: Array, theirs: torch.Tensor) -> 
     ],
     ids=["Polynomial", "Tanh", "Sigmoid", "ReLU", "LeakyReLU", "LeakyReLU-0.3", "Reshape"],
 )
-@on_random_shapes
 @given(generator=generators, shape=st.lists(few, min_size=2, max_size=4))
 def test_a_layer_without_weights_agrees_with_autograd(
     layer: Layer, reference: Callable[..., torch.Tensor], generator: np.random.Generator, shape: list[int]
@@ -75,7 +73,6 @@ def test_a_layer_without_weights_agrees_with_autograd(
     assert_agrees_with_autograd(layer, reference, np.round(x))  # the corner of ReLU among them
 
 
-@on_random_shapes
 @given(generator=generators, shape=st.lists(few, min_size=2, max_size=4), slope=st.floats(-1, 1))
 def test_prelu_and_its_slope_agree_with_autograd(
     generator: np.random.Generator, shape: list[int], slope: float
@@ -85,7 +82,6 @@ def test_prelu_and_its_slope_agree_with_autograd(
         assert_agrees_with_autograd(by_hand.PReLU(np.array([slope])), functional.prelu, values)
 
 
-@on_random_shapes
 @given(generator=generators, batch=few, inputs=few, outputs=few)
 def test_linear_agrees_with_autograd(
     generator: np.random.Generator, batch: int, inputs: int, outputs: int
@@ -95,7 +91,6 @@ def test_linear_agrees_with_autograd(
     assert_agrees_with_autograd(by_hand.Linear(weight, bias), lambda x, w, b: x @ w + b, x)
 
 
-@on_random_shapes
 @given(generator=generators, batch=few, widths=st.lists(few, min_size=2, max_size=5))
 def test_a_network_agrees_with_autograd(
     generator: np.random.Generator, batch: int, widths: list[int]
@@ -110,7 +105,6 @@ def test_a_network_agrees_with_autograd(
     assert_agrees_with_autograd(network, reference, generator.normal(size=(batch, widths[0])))
 
 
-@on_random_shapes
 @given(generator=generators, batch=few, width=few)
 def test_a_residual_block_agrees_with_autograd(
     generator: np.random.Generator, batch: int, width: int
@@ -123,7 +117,6 @@ def test_a_residual_block_agrees_with_autograd(
     assert_agrees_with_autograd(block, lambda x, w: x @ w + x, x)
 
 
-@on_random_shapes
 @given(generator=generators, batch=few, steps=few, inputs=few, hidden=few)
 def test_a_recurrence_agrees_with_autograd(
     generator: np.random.Generator, batch: int, steps: int, inputs: int, hidden: int
@@ -144,7 +137,6 @@ def test_a_recurrence_agrees_with_autograd(
     assert_agrees_with_autograd(layer, reference, generator.normal(size=(batch, steps, inputs)))
 
 
-@on_random_shapes
 @given(
     generator=generators,
     shape=image_shapes,
@@ -161,7 +153,6 @@ def test_a_convolution_agrees_with_autograd(
         assert_agrees_with_autograd(layer, lambda *tensors: functional.conv2d(*tensors, **steps), x)
 
 
-@on_random_shapes
 @given(generator=generators, shape=image_shapes, size=st.integers(2, 4), stride=st.integers(1, 3))
 def test_pooling_agrees_with_autograd(
     generator: np.random.Generator, shape: tuple[int, ...], size: int, stride: int
@@ -176,7 +167,6 @@ def test_pooling_agrees_with_autograd(
     assert_agrees_with_autograd(by_hand.GlobalAveragePool(), lambda x: x.mean(dim=(2, 3)), x)
 
 
-@on_random_shapes
 @given(generator=generators, batch=st.integers(2, 5), channels=few, sides=st.lists(few, max_size=2))
 def test_batch_normalisation_agrees_with_autograd(
     generator: np.random.Generator, batch: int, channels: int, sides: list[int]
@@ -189,7 +179,6 @@ def test_batch_normalisation_agrees_with_autograd(
     assert_agrees_with_autograd(by_hand.batch_norm(scale, shift), reference, x)
 
 
-@on_random_shapes
 @given(generator=generators, batch=few, classes=few)
 def test_the_losses_agree_with_autograd(generator: np.random.Generator, batch: int, classes: int) -> None:
     outputs, targets = generator.normal(0, 3, (2, batch, classes))

@@ -12,7 +12,8 @@ from training.architectures import build, count_macs
 from training.detector import Detector, fit_detector, predict_typicality, units_for
 from training.recipes import RECIPES, Recipe
 
-IMAGES = draw_bars(600, seed=4).images
+BARS = draw_bars(600, seed=4)
+IMAGES = BARS.images
 ARCHITECTURES = {
     "softmax": {"architecture": "softmax", "widths": ()},
     "mlp": {"architecture": "mlp", "widths": (32,)},
@@ -22,9 +23,9 @@ ARCHITECTURES = {
 }
 
 
-def fitted(recipe: Recipe, images: torch.Tensor = IMAGES) -> tuple[torch.nn.Sequential, Detector]:
+def fitted(recipe: Recipe) -> tuple[torch.nn.Sequential, Detector]:
     network = build(recipe).eval()
-    return network, fit_detector(network, images, recipe, count_macs(network))
+    return network, fit_detector(network, BARS, recipe, count_macs(network))
 
 
 @pytest.mark.parametrize("network", ARCHITECTURES)

@@ -217,10 +217,20 @@ FIELDS = [
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: "-".join(map(str, next(iter(field.items())))))
-def test_every_field_changes_the_weights(tiny: Recipe, bars: Splits, field: dict[str, object]) -> None:
+def test_every_field_changes_the_weights(
+    tiny: Recipe, bars: Splits, field: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.fit.gains_by_bfloat16", lambda _: True)
     other = trained(changed(tiny, **field), bars)
     plain = trained(tiny, bars)
     assert other.shape != plain.shape or not torch.equal(other, plain)
+
+
+def test_where_bfloat16_gains_nothing_products_are_in_float32(
+    tiny: Recipe, bars: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.fit.gains_by_bfloat16", lambda _: False)
+    assert torch.equal(trained(changed(tiny, precision="bfloat16"), bars), trained(tiny, bars))
 
 
 def test_l2_adds_weight_decay_times_the_weight_to_the_gradient(tiny: Recipe, bars: Splits) -> None:

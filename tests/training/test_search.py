@@ -64,7 +64,7 @@ def run_trials(
     study = open_study(folder, None, search, prune=prune, heartbeat_seconds=heartbeat)
     data = Splits(bars(64), bars(40))
     with series(Console(quiet=True), "search", len(search.plan)) as shown:
-        work(study, Trainer(search, data, torch.device("cpu"), shown), folder)
+        work(study, Trainer(search, data, torch.device("cpu"), shown, folder.parent), folder)
     return settled_trials(study)
 
 

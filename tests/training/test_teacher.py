@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
+from rich.console import Console
 from tiny_training import TINY, changed, draw_bars, weights_of
 from torch import nn
 
@@ -15,6 +17,8 @@ from training.errors import RunUnavailable, UsageError
 from training.fit import fit, predict_logits
 from training.recipes import RECIPES, Recipe
 from training.runs import CHECKPOINT
+from training.search.trial import PLACE, Search, Trainer
+from training.series import Series
 from training.teacher import load_teacher
 
 LEARNING = changed(TINY, epochs=12, optimiser="adam", learning_rate=0.01)
@@ -63,6 +67,16 @@ def test_the_share_decides_between_the_label_and_the_teacher(
     network, _ = fit(build(pupil), bars, pupil, teacher=load_teacher(pupil, runs, CPU))
     assert accuracy(network, shift) > 0.9
     assert accuracy(network, 1 - shift) < 0.1
+
+
+@pytest.mark.parametrize(("share", "right"), [(0.0, True), (1.0, False)])
+def test_a_search_trains_with_the_teacher_too(runs: Path, bars: Splits, share: float, *, right: bool) -> None:
+    search = Search(changed(PUPIL, teacher_share=share), [], [{}], images=0)
+    trial = optuna.trial.FixedTrial({})
+    trial.set_user_attr(PLACE, 0)
+    with Series(Console(quiet=True), "search", 1) as shown:
+        accuracy = Trainer(search, bars, CPU, shown, runs)(trial)  # type: ignore[arg-type]
+    assert (accuracy > 0.9) == right
 
 
 def test_a_teacher_is_asked_about_the_very_images_that_the_network_sees(bars: Splits) -> None:

@@ -229,6 +229,20 @@ def test_without_shipping_neither_models_nor_the_test_set_is_touched(
     assert not (tmp_path / "models").exists()
 
 
+def test_training_in_float32_for_want_of_bfloat16_is_said(
+    tmp_path: Path,
+    data_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("training.commands.gains_by_bfloat16", lambda _: False)
+    monkeypatch.setattr("training.commands.train", lambda *_: None)  # a training is another test's
+    assert main(words(tmp_path, data_folder, "--no-ship")) == 0
+    assert "This processor gains nothing by bfloat16: training in float32." in capsys.readouterr().out
+    assert main(words(tmp_path, data_folder, "--no-ship", "--precision", "float32")) == 0
+    assert "bfloat16" not in capsys.readouterr().out
+
+
 def test_cuda_is_refused_where_there_is_none(
     data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

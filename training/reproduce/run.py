@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from rich.table import Table
 
+from training.devices import choose_device
 from training.errors import NotReproduced
 from training.page_tables import block, read_table, write_table
 from training.reproduce.blackboard import by_hand_rows
@@ -16,7 +17,6 @@ from training.reproduce.networks import mlp_16, quickstart, tanh_mlp
 from training.reproduce.outcome import Bench
 from training.runs import current_commit
 from training.series import Series
-from training.ship import choose_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable

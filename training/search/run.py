@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from training.data import Split, Splits, load_training
+from training.devices import choose_device
 from training.errors import Interrupted, UsageError
 from training.recipes import RECIPES
 from training.search.results import (
@@ -23,7 +24,6 @@ from training.search.space import apply, is_fixed, parse_dimensions, plan_grid, 
 from training.search.study import open_study, work
 from training.search.trial import Search, Trainer
 from training.series import Series
-from training.ship import choose_device
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ def run_search(options: SearchOptions, console: Console) -> None:
     with Series(console, "search", len(search.plan)) as series:
         _introduce(search, data, folder, series)
         device = choose_device(options.device)
-        trainer = Trainer(search, data.to(device), device, series)
+        trainer = Trainer(search, data.to(device), device, series, options.runs)
         try:
             work(study, trainer, folder)
         except Interrupted as exc:

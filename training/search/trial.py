@@ -14,9 +14,11 @@ from training.architectures import build
 from training.errors import TrainingDiverged
 from training.fit import evaluate, fit
 from training.search.space import Dimension, Range, Value, apply, show
+from training.teacher import load_teacher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import torch
 
@@ -59,6 +61,8 @@ class Trainer:
     data: Splits
     device: torch.device
     series: Series
+    runs: Path
+    """Where a recipe's teacher is found."""
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train the recipe at the trial's place in the plan; return its validation accuracy."""
@@ -72,9 +76,14 @@ class Trainer:
         self.series.say(f"{label} begins: {said}")
         trial.set_user_attr(WORKER, f"{socket.gethostname()}:{os.getpid()}")
         reporter = _Reporter(trial)
+        teacher = load_teacher(recipe, self.runs, self.device)
         try:
             network, _ = fit(
-                build(recipe).to(self.device), self.data, recipe, observers=[self.series, reporter]
+                build(recipe).to(self.device),
+                self.data,
+                recipe,
+                observers=[self.series, reporter],
+                teacher=teacher,
             )
         except TrainingDiverged as exc:
             trial.set_user_attr(DIVERGED, str(exc))

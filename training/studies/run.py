@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 import torch
 from rich.table import Table
 
+from training.devices import choose_device
 from training.runs import current_commit
 from training.series import Series
-from training.ship import choose_device
 from training.studies import (
     activations,
     batch_sizes,
