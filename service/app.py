@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import connections, exposition, liveness, logs, metrics, openapi, protocol_v2, responses, tracing
 from service.access import Keys
 from service.api import Api
-from service.draining import Drain
+from service.draining import Drain, end_with_the_supervisor
 from service.errors import ArtifactRejected, KeysRejected
 from service.protocol_v2 import ProtocolV2
 from service.reading import ImageReader
@@ -186,6 +186,7 @@ class DigitServe:
             server.config.loaded_app = OursFirst(server.config.loaded_app, ours=OURS)
             watched.append(connections.watch(server))
             DRAIN.install(server)
+            end_with_the_supervisor()
         self._watching = [asyncio.create_task(task) for task in watched]
         # What is loaded now stays. Collections of this large heap were the long tail of every answer.
         gc.collect()

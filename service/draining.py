@@ -36,6 +36,7 @@ IGNORE_NEW_CALLERS = (
     (0x06, 0, 0, 0),  # drop
     (0x06, 0, 0, 0xFFFFFFFF),  # keep
 )
+PR_SET_PDEATHSIG = 1  # Linux's, of prctl
 # By then a connection that was half open is complete, and whatever was in the queue has been accepted.
 SETTLE_S = 0.1
 
@@ -85,6 +86,12 @@ class Drain:
             with each:  # closing is not enough, as the supervisor and other workers have the socket too
                 each.shutdown(socket.SHUT_RD)
                 each.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)  # for a worker that follows
+
+
+def end_with_the_supervisor() -> None:
+    """Have this worker told to end when its supervisor is gone, however that came: it would keep the port."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", lambda *_: None)
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _duplicates(server: uvicorn.Server) -> list[socket.socket]:

@@ -192,6 +192,17 @@ def refused(*, largest_file_bytes: int = -1, **variables: str) -> subprocess.Com
     )
 
 
+def test_a_worker_does_not_outlive_a_supervisor_that_was_killed(
+    start_server: StartServer, tiny_models: Path
+) -> None:
+    server = start_server(models_dir=tiny_models)
+    workers = server.workers()
+    assert workers
+    server.process.kill()
+    server.process.wait(30)
+    assert not psutil.wait_procs(workers, timeout=30)[1]
+
+
 def test_a_bad_setting_or_a_missing_model_stops_the_start_with_a_sentence(tiny_models: Path) -> None:
     bad_setting = refused(DIGITSERVE_WORKERS="many")
     assert bad_setting.returncode != 0
