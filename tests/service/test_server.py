@@ -16,7 +16,7 @@ import httpx2
 import psutil
 import pytest
 from real_server import ROOT, Server, StartServer, metric
-from tiny import picture
+from tiny import picture, write_artifact
 
 NEVER = "/predict?canonical=never"
 
@@ -75,9 +75,11 @@ def test_a_full_queue_answers_503_with_retry_after_and_recovers(crowded_server: 
 
 
 def test_past_the_deadline_a_request_gets_504_and_the_next_is_answered(
-    start_server: StartServer, slow_models: Path
+    start_server: StartServer, tmp_path: Path
 ) -> None:
-    server = start_server(models_dir=slow_models, timeout_ms=50, max_batch=16)
+    """Reading 256 images is far below the deadline on a busy machine too, and computing them far above."""
+    write_artifact(tmp_path, "mnist-cnn", slow_layers=800)
+    server = start_server(models_dir=tmp_path, timeout_ms=1_000, max_batch=16)
     [late] = asyncio.run(post_all(server, [picture(5)], count=256))
     assert late.status_code == 504
     assert late.json()["error"]["code"] == "deadline_exceeded"
