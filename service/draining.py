@@ -64,6 +64,9 @@ class Drain:
     def _begin(self, server: uvicorn.Server, number: int, frame: FrameType | None) -> None:
         self.draining = True
         loop = asyncio.get_running_loop()
+        if not server.started:  # it was told so early that it does not listen yet
+            loop.call_later(SETTLE_S, self._begin, server, number, frame)
+            return
         if self._is_last_to_begin():
             listening = _duplicates(server)
             for each in listening:

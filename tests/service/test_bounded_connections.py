@@ -239,6 +239,25 @@ def test_a_worker_that_ends_answers_who_is_there_and_lets_nobody_in() -> None:
     assert drained(workers=1) == [b"HTTP/1.1 200", b"ignored"]
 
 
+def test_a_worker_that_is_told_to_end_before_it_listens_ends_once_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(draining, "SETTLE_S", 0.01)
+
+    async def scenario() -> None:
+        server, drain = uvicorn.Server(uvicorn.Config(echo, lifespan="off")), Drain(drain_s=0, workers=2)
+        drain._begin(server, signal.SIGTERM, None)
+        await asyncio.sleep(0.05)
+        assert drain.draining
+        assert not server.should_exit
+        server.started = True
+        async with asyncio.timeout(20):
+            while not server.should_exit:  # noqa: ASYNC110 - uvicorn has no event for it
+                await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+
+
 def test_a_worker_that_ends_alone_leaves_the_socket_to_the_others(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
