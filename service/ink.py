@@ -26,7 +26,7 @@ BLUR = 0.3  # widths of the pen: the deviation of the Gaussian that is undone
 SMALLEST_CONTRAST = 4.0  # of 255, between paper and ink
 IS_INK = 0.4  # of full contrast
 COLOUR = 3  # channels, and dimensions of an array that has them
-MIDDLE_GREY = 128
+MIDDLE_GREY, OPAQUE = 128, 255
 
 
 def on_ground(picture: Picture) -> Picture:
@@ -38,12 +38,13 @@ def on_ground(picture: Picture) -> Picture:
         return picture[:, :, np.newaxis]
     if picture.shape[2] == COLOUR:
         return picture
-    opacity = picture[:, :, COLOUR:].astype(np.float32) / 255
+    opacity = cv2.extractChannel(picture, COLOUR)
     if not opacity.any():
         raise EmptyImage("The picture is wholly transparent.")
-    colours = picture[:, :, :COLOUR] * opacity
-    is_dark = colours.sum() < MIDDLE_GREY * COLOUR * opacity.sum()
-    return np.rint(colours + (255 if is_dark else 0) * (1 - opacity)).astype(np.uint8)
+    opacity = cv2.merge([opacity] * COLOUR)
+    colours = cv2.multiply(cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB), opacity, scale=1 / OPAQUE)
+    is_dark = sum(cv2.mean(colours)) * OPAQUE < MIDDLE_GREY * sum(cv2.mean(opacity))
+    return np.asarray(cv2.add(colours, cv2.bitwise_not(opacity)) if is_dark else colours, np.uint8)
 
 
 def shrink(picture: Picture, longer_side: int) -> Picture:
