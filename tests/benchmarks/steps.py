@@ -71,6 +71,7 @@ DIGIT_STEPS: Steps = {
     "sharpening": lambda: off(ink, "sharpened", lambda ink, _pen: ink),
     "specks": lambda: off(strokes, "SPECK", 0.0),
     "sheet on a desk": lambda: off(digits, "find_sheet", lambda _mask: None),
+    "rules": lambda: off(strokes, "find_rules", lambda _mask: []),
     "frames": lambda: off(strokes, "without_frames", lambda strokes: strokes),
     "lines": lambda: off(strokes, "without_lines", lambda strokes, _shape: strokes),
     "strokes that belong together": lambda: off(segments, "_belong_together", lambda *_: False),

@@ -11,6 +11,7 @@ from service.canonical import canonicalise, separate
 from service.digits import box
 from service.errors import EmptyImage
 from service.sheet import find_sheet
+from service.strokes import find_rules
 
 Pixels = NDArray[np.uint8]
 
@@ -30,6 +31,46 @@ def test_a_rule_from_edge_to_edge_below_or_beside_a_digit_is_no_part_of_it() -> 
     beside[:, 108:111] = 0
     for ruled in (below, beside):
         assert np.abs(canonicalise(ruled, "digit").astype(int) - plain).mean() < 4
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+@pytest.mark.parametrize("slope", [0, 0.03])
+@pytest.mark.parametrize("is_squared", [False, True])
+def test_rules_that_run_through_a_digit_are_no_part_of_it(
+    turn: int, slope: float, *, is_squared: bool
+) -> None:
+    ruled, drift = np.rot90(seven(), turn).copy(), round(120 * slope)
+    for place in (-1, 18, 43, 68, 93, 117):  # some along the picture's edge, some that leave over it
+        cv2.line(ruled, (-1, place), (121, place + drift), 60, 2)
+        if is_squared:
+            cv2.line(ruled, (place + drift, -1), (place, 121), 60, 2)
+    plain = canonicalise(np.rot90(seven(), turn), "digit").astype(int)
+    assert np.abs(canonicalise(ruled, "digit") - plain).mean() < 10
+
+
+def test_a_bar_from_edge_to_edge_of_a_digit_cut_out_tightly_is_no_rule() -> None:
+    four = np.full((120, 80), 255, np.uint8)
+    cv2.polylines(four, [np.array([[30, 5], [3, 70], [80, 70]])], isClosed=False, color=0, thickness=6)
+    cv2.line(four, (55, 30), (55, 115), 0, 6)
+    _, _, width, height = cv2.boundingRect(canonicalise(four, "digit"))
+    assert (height, width) == (20, 14)
+
+
+def test_a_rule_is_thin_and_runs_from_edge_to_edge() -> None:
+    mask = np.zeros((100, 80), bool)
+    mask[50:62] = True
+    mask[20:22, 10:] = True
+    assert find_rules(mask) == []
+    mask[80:83] = mask[:, 30:33] = True
+    assert [rule.is_upright for rule in find_rules(mask)] == [False, True]
+
+
+def test_a_one_from_edge_to_edge_is_a_digit() -> None:
+    paper = np.full((120, 120), 255, np.uint8)
+    paper[:, 57:63] = 0
+    _, _, width, height = cv2.boundingRect(canonicalise(paper, "digit"))
+    assert height == 20
+    assert width < 6
 
 
 def test_an_image_of_the_data_set_is_found_in_its_enlargement() -> None:
