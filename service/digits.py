@@ -10,7 +10,7 @@ import numpy as np
 from service import ink, strokes
 from service.errors import EmptyImage, SeveralDigits
 from service.segments import Box, Segment, digits_of
-from service.sheet import cut_to_sheet, find_sheet
+from service.sheet import cut_to_sheet, find_sheet, light
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,11 +67,9 @@ def draw_digits(picture: NDArray[np.uint8]) -> list[Segment]:
 
 def find(picture: ink.Picture) -> tuple[ink.Picture, Look, tuple[int, int]]:
     """Look at a picture, or at the sheet of paper on it, which is then cut out at this left and top."""
-    seen = look(picture)
-    sheet = find_sheet(strokes.mask_of(seen.ink, seen.shape))
-    if sheet is None or not sheet.any():
-        return picture, seen, (0, 0)
-    picture, corner = cut_to_sheet(picture, sheet)
+    sheet, corner = find_sheet(light(ink.shrink(picture, LOOK_SIDE))), (0, 0)
+    if sheet is not None:
+        picture, corner = cut_to_sheet(picture, sheet)
     return picture, look(picture), corner
 
 

@@ -137,6 +137,7 @@ def test_a_garment_is_told_from_a_floor_of_many_colours() -> None:
 
 def test_a_sheet_is_a_large_quadrangle_with_something_written_on_it() -> None:
     mask = np.zeros((100, 80), bool)
+    assert find_sheet(mask) is None, "nothing"
     mask[10:90, 10:70] = True
     assert find_sheet(mask) is None, "a solid shape"
     mask[40:60, 30:45] = False
@@ -144,8 +145,36 @@ def test_a_sheet_is_a_large_quadrangle_with_something_written_on_it() -> None:
     assert sheet is not None
     assert sheet[50, 40], "what is written belongs to it"
     assert not sheet[10].any(), "and its rim does not"
+    striped = mask.copy()
+    striped[::8] = True
+    assert np.array_equal(sheet, find_sheet(striped)), "nor the stripes of the desk"
     mask[15:85, 15:65] = False
     assert find_sheet(mask) is None, "a frame"
+
+
+def test_what_is_round_or_small_or_reaches_two_edges_of_the_picture_is_no_sheet() -> None:
+    disc = cv2.circle(np.zeros((100, 80), np.uint8), (40, 50), 30, 1, cv2.FILLED) > 0
+    small, reaching = np.zeros((2, 100, 80), bool)
+    small[10:40, 10:40] = True
+    reaching[20:, 10:70] = True
+    for mask in (disc, small, reaching):
+        mask[25:30, 20:28] = False
+    assert find_sheet(disc) is None
+    assert find_sheet(small) is None
+    assert find_sheet(reaching) is not None
+    reaching[25:, :10] = True
+    assert find_sheet(reaching) is None
+
+
+@pytest.mark.parametrize("table", [(90, 60, 40), (200, 180, 60), (20, 90, 160)])
+def test_the_digit_on_a_sheet_is_read_whatever_it_lies_on(table: tuple[int, int, int]) -> None:
+    picture = np.full((240, 300, 3), table, np.uint8)
+    picture[:, ::6] //= 2
+    picture[60:180, 100:220] = seven()[:, :, np.newaxis]
+    plain = canonicalise(seven(), "digit").astype(int)
+    assert np.abs(canonicalise(picture, "digit") - plain).mean() < 4
+    [segment] = separate(picture)
+    assert np.abs(np.subtract(segment.box, (137, 92, 46, 56))).max() <= 4
 
 
 def test_where_there_is_no_ink_there_is_no_box() -> None:
