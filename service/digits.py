@@ -77,6 +77,8 @@ def look(picture: ink.Picture) -> Look:
     whole = ink.shrink(picture, LOOK_SIDE)
     towards_ink = ink.ink_direction(whole)
     seen = whole @ towards_ink
+    if ink.is_around_a_digit(seen):
+        towards_ink, seen = -towards_ink, -seen
     height, width = seen.shape
     pen = ink.pen_width(seen)
     seen = ink.full_contrast(ink.without_shadows(seen, pen))

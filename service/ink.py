@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 COLOUR_SIDE = 24  # pixels along the longer side that the colours are found on
 PAPER_SIDE = 64  # and the pen's width
 PAPER_WINDOW = 0.75  # of the longer side: the paper is the median over so wide a window
+BOLD = 0.4  # of the picture filled by ink: which of two colours is the rarer is then no sign
+EDGE = 24  # times as long as deep: a digit reaches into this edge of the picture,
+ALONG = 0.95  # of which paper then has no more
+PAPER_CORNERS, REACHED_EDGES = 3, 3  # of the picture's four, with paper and by a digit, where it is cut out
 SHADOW = 3.0  # widths of the pen: what is wider is no stroke
 BLUR = 0.3  # widths of the pen: the deviation of the Gaussian that is undone
 SMALLEST_CONTRAST = 4.0  # of 255, between paper and ink
@@ -74,6 +78,20 @@ def ink_direction(picture: Picture) -> NDArray[np.float32]:
     if length == 0:
         raise EmptyImage("The picture is blank: there is no ink on it.")
     return np.asarray(skew / length, np.float32)
+
+
+def is_around_a_digit(ink: Ink) -> bool:
+    """Whether what stands out is the paper around a bold digit that is cut out tightly, so as to fill most.
+
+    Then it has the corners, and the digit reaches the edges between them. The light part of a picture
+    that lies in shadow reaches the two edges beside one corner, a sheet in a frame none.
+    """
+    mask = ink > otsu(ink)
+    corners = int(mask[[0, 0, -1, -1], [0, -1, 0, -1]].sum())
+    room = 1 + max(mask.shape) // EDGE
+    edges = mask[:room], mask[-room:], mask[:, :room].T, mask[:, -room:].T
+    reached = sum(edge.all(axis=0).mean() < ALONG for edge in edges)
+    return bool(mask.mean() > BOLD) and corners >= PAPER_CORNERS and reached >= REACHED_EDGES
 
 
 def pen_width(ink: Ink) -> float:

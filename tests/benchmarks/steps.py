@@ -66,6 +66,7 @@ DIGIT_STEPS: Steps = {
     "repeated pixels": lambda: off(canonical, "without_repetition", lambda picture: picture),
     "opacity": lambda: off(ink, "on_ground", without_opacity),
     "colour, polarity": lambda: off(ink, "ink_direction", without_colour),
+    "paper in the corners": lambda: off(ink, "is_around_a_digit", lambda _ink: False),
     "local paper": lambda: off(ink, "_paper", edge_colour),
     "shadows": lambda: off(ink, "without_shadows", lambda ink, _pen: ink - ink.min()),
     "sharpening": lambda: off(ink, "sharpened", lambda ink, _pen: ink),

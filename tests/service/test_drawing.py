@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from service.canonical import canonicalise, separate
 from service.digits import box
 from service.errors import EmptyImage
+from service.ink import full_contrast
 from service.sheet import find_sheet
 from service.strokes import find_rules
 
@@ -54,6 +55,34 @@ def test_a_bar_from_edge_to_edge_of_a_digit_cut_out_tightly_is_no_rule() -> None
     cv2.line(four, (55, 30), (55, 115), 0, 6)
     _, _, width, height = cv2.boundingRect(canonicalise(four, "digit"))
     assert (height, width) == (20, 14)
+
+
+@pytest.mark.parametrize("pen", [16, 22])
+@pytest.mark.parametrize("is_negative", [False, True])
+def test_the_paper_around_a_bold_digit_cut_out_tightly_is_not_taken_for_ink(
+    pen: int, *, is_negative: bool
+) -> None:
+    zero = np.full((120, 90), 235, np.uint8)
+    cv2.ellipse(zero, (45, 60), (44 - pen // 2, 59 - pen // 2), 0, 0, 360, 20, pen, cv2.LINE_AA)
+    drawn = canonicalise(255 - zero if is_negative else zero, "digit")
+    assert drawn[14, 14] < 20, "its hole"
+    assert drawn[13:15].max() > 200
+
+
+def test_what_lies_in_shadow_around_a_lit_corner_is_paper() -> None:
+    lit = np.add.outer(np.arange(120), np.arange(120)) < 100
+    picture = np.where(lit, seven(), seven() // 2).astype(np.uint8)
+    plain = canonicalise(seven(), "digit").astype(int)
+    assert np.abs(canonicalise(picture, "digit") - plain).mean() < 4
+
+
+def test_the_edge_of_a_shadow_alone_is_no_ink() -> None:
+    paper = np.full((120, 120), 255, np.uint8)
+    paper[:, :60] = 100
+    with pytest.raises(EmptyImage):
+        canonicalise(paper, "digit")
+    with pytest.raises(EmptyImage):
+        full_contrast(np.zeros((120, 120), np.float32))  # what is left of it without noise
 
 
 def test_a_rule_is_thin_and_runs_from_edge_to_edge() -> None:
