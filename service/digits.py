@@ -10,12 +10,12 @@ import numpy as np
 from service import ink, strokes
 from service.errors import EmptyImage, SeveralDigits
 from service.segments import Box, Segment, digits_of
-from service.sheet import cut_to_sheet, find_sheet
+from service.sheet import cut_to_sheet, find_sheet, light
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from service.strokes import Stroke
+    from service.strokes import Rule, Stroke
 
 SIDE, BOX = 28, 20
 LOOK_SIDE = 96  # at least so many pixels of the longer side are looked at to find the digit
@@ -32,6 +32,7 @@ class Look(NamedTuple):
     towards_ink: NDArray[np.float32]  # (channels,), from paper to ink in colour space
     pen: float  # its width
     ink: list[Stroke]  # of the digit or digits
+    rules: list[Rule]  # that cross the picture
 
 
 def draw_digit(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -66,11 +67,9 @@ def draw_digits(picture: NDArray[np.uint8]) -> list[Segment]:
 
 def find(picture: ink.Picture) -> tuple[ink.Picture, Look, tuple[int, int]]:
     """Look at a picture, or at the sheet of paper on it, which is then cut out at this left and top."""
-    seen = look(picture)
-    sheet = find_sheet(strokes.mask_of(seen.ink, seen.shape))
-    if sheet is None or not sheet.any():
-        return picture, seen, (0, 0)
-    picture, corner = cut_to_sheet(picture, sheet)
+    sheet, corner = find_sheet(light(ink.shrink(picture, LOOK_SIDE))), (0, 0)
+    if sheet is not None:
+        picture, corner = cut_to_sheet(picture, sheet)
     return picture, look(picture), corner
 
 
@@ -78,10 +77,18 @@ def look(picture: ink.Picture) -> Look:
     whole = ink.shrink(picture, LOOK_SIDE)
     towards_ink = ink.ink_direction(whole)
     seen = whole @ towards_ink
+    if ink.is_around_a_digit(seen):
+        towards_ink, seen = -towards_ink, -seen
+    height, width = seen.shape
     pen = ink.pen_width(seen)
     seen = ink.full_contrast(ink.without_shadows(seen, pen))
-    height, width = seen.shape
-    return Look((height, width), towards_ink, pen, strokes.digit_strokes(seen > ink.IS_INK))
+    rules = strokes.find_rules(seen > ink.IS_INK)
+    if rules:
+        alone = strokes.written_on_rules(strokes.without_rules(seen, rules) > ink.IS_INK)
+        if alone:
+            pen = ink.stroke_width(strokes.mask_of(alone, seen.shape))
+            return Look((height, width), towards_ink, pen, alone, rules)
+    return Look((height, width), towards_ink, pen, strokes.digit_strokes(seen > ink.IS_INK), [])
 
 
 def draw(picture: ink.Picture, seen: Look, digit: list[Stroke]) -> tuple[NDArray[np.uint8], Box]:
@@ -93,7 +100,10 @@ def draw(picture: ink.Picture, seen: Look, digit: list[Stroke]) -> tuple[NDArray
     )
     cut = picture[top_to_bottom, left_to_right]
     drawn = to_side(cut.astype(np.float32) @ seen.towards_ink, DRAW_SIDE)
-    pen = seen.pen * max(picture.shape) / max(seen.shape) * DRAW_SIDE / max(cut.shape)
+    scale = max(picture.shape) / max(seen.shape) * DRAW_SIDE / max(cut.shape)
+    pen = seen.pen * scale
+    rules = [strokes.seen_closer(rule, (rows.start, columns.start), scale) for rule in seen.rules]
+    drawn = strokes.without_rules(drawn, rules, strokes.BLUR * scale)
     drawn = ink.full_contrast(ink.sharpened(ink.without_shadows(drawn, pen), pen))
     drawn = only(drawn, mask[rows, columns])
     inner = box(drawn > ink.IS_INK)

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 COLOUR_SIDE = 24  # pixels along the longer side that the colours are found on
 PAPER_SIDE = 64  # and the pen's width
 PAPER_WINDOW = 0.75  # of the longer side: the paper is the median over so wide a window
+BOLD = 0.4  # of the picture filled by ink: which of two colours is the rarer is then no sign
+EDGE = 24  # times as long as deep: a digit reaches into this edge of the picture,
+ALONG = 0.95  # of which paper then has no more
+PAPER_CORNERS, REACHED_EDGES = 3, 3  # of the picture's four, with paper and by a digit, where it is cut out
 SHADOW = 3.0  # widths of the pen: what is wider is no stroke
 BLUR = 0.3  # widths of the pen: the deviation of the Gaussian that is undone
 SMALLEST_CONTRAST = 4.0  # of 255, between paper and ink
 IS_INK = 0.4  # of full contrast
 COLOUR = 3  # channels, and dimensions of an array that has them
-MIDDLE_GREY = 128
+MIDDLE_GREY, OPAQUE = 128, 255
 
 
 def on_ground(picture: Picture) -> Picture:
@@ -38,12 +42,13 @@ def on_ground(picture: Picture) -> Picture:
         return picture[:, :, np.newaxis]
     if picture.shape[2] == COLOUR:
         return picture
-    opacity = picture[:, :, COLOUR:].astype(np.float32) / 255
+    opacity = cv2.extractChannel(picture, COLOUR)
     if not opacity.any():
         raise EmptyImage("The picture is wholly transparent.")
-    colours = picture[:, :, :COLOUR] * opacity
-    is_dark = colours.sum() < MIDDLE_GREY * COLOUR * opacity.sum()
-    return np.rint(colours + (255 if is_dark else 0) * (1 - opacity)).astype(np.uint8)
+    opacity = cv2.merge([opacity] * COLOUR)
+    colours = cv2.multiply(cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB), opacity, scale=1 / OPAQUE)
+    is_dark = sum(cv2.mean(colours)) * OPAQUE < MIDDLE_GREY * sum(cv2.mean(opacity))
+    return np.asarray(cv2.add(colours, cv2.bitwise_not(opacity)) if is_dark else colours, np.uint8)
 
 
 def shrink(picture: Picture, longer_side: int) -> Picture:
@@ -73,6 +78,20 @@ def ink_direction(picture: Picture) -> NDArray[np.float32]:
     if length == 0:
         raise EmptyImage("The picture is blank: there is no ink on it.")
     return np.asarray(skew / length, np.float32)
+
+
+def is_around_a_digit(ink: Ink) -> bool:
+    """Whether what stands out is the paper around a bold digit that is cut out tightly, so as to fill most.
+
+    Then it has the corners, and the digit reaches the edges between them. The light part of a picture
+    that lies in shadow reaches the two edges beside one corner, a sheet in a frame none.
+    """
+    mask = ink > otsu(ink)
+    corners = int(mask[[0, 0, -1, -1], [0, -1, 0, -1]].sum())
+    room = 1 + max(mask.shape) // EDGE
+    edges = mask[:room], mask[-room:], mask[:, :room].T, mask[:, -room:].T
+    reached = sum(edge.all(axis=0).mean() < ALONG for edge in edges)
+    return bool(mask.mean() > BOLD) and corners >= PAPER_CORNERS and reached >= REACHED_EDGES
 
 
 def pen_width(ink: Ink) -> float:

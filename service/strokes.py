@@ -1,9 +1,9 @@
-"""Which strokes on a picture make up the digit: specks, frames and lines beside it do not."""
+"""Which strokes on a picture make up the digit: specks, frames and lines do not."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,6 +19,11 @@ FRAMED = 0.01  # of a frame's box is filled by something else, or else it is a d
 LINE = 6  # times as long as wide
 LONGER = 1.2  # times as long as the digit is wide: what lies beside it is then no stroke of it
 LINE_SHARE = 2.0  # times the digit's area at most, or else it is the digit
+CROSSES = 0.95  # of the picture's side: what runs along so much of it is a rule
+ASKEW = 1 / 48  # of the longer side, by which a rule may leave its row to either side
+BROADEST = 1 / 16  # of the longer side, is a rule
+ALONE = 0.25  # of a rule at least, no stroke lies on
+BLUR = 1.0  # pixels of the look that a rule is broader to either side than it was seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +36,74 @@ class Stroke:
     width: int
     height: int
     area: int
+
+
+class Rule(NamedTuple):
+    """A line from edge to edge of a picture; of an upright one, rows and columns are exchanged."""
+
+    is_upright: bool
+    start: float  # the row in which it begins
+    slope: float  # rows a column
+    width: float
+
+
+def find_rules(mask: NDArray[np.bool_]) -> list[Rule]:
+    """Find in a mask, (height, width), the lines of lined or squared paper, through digits or not."""
+    return [*_rules_across(mask, is_upright=False), *_rules_across(mask.T, is_upright=True)]
+
+
+def _rules_across(mask: NDArray[np.bool_], *, is_upright: bool) -> list[Rule]:
+    drift = 1 + round(ASKEW * max(mask.shape))
+    broadened = cv2.dilate(mask.astype(np.uint8), np.ones((2 * drift + 1, 1), np.uint8))
+    crossed = np.pad(broadened.mean(axis=1) > CROSSES, 1)
+    rules = []
+    for first, end in np.flatnonzero(crossed[1:] != crossed[:-1]).reshape(-1, 2).tolist():
+        rows = np.arange(max(first - drift, 0), min(end + drift, len(mask)))
+        part = mask[rows]
+        depth = part.sum(axis=0)
+        width = float(np.quantile(depth, ALONE))
+        columns = np.flatnonzero((depth > 0) & (depth <= width + 1))
+        if width <= BROADEST * max(mask.shape):
+            slope, start = np.polyfit(columns, (rows @ part)[columns] / depth[columns], 1)
+            rules.append(Rule(is_upright, float(start), float(slope), width))
+    return rules
+
+
+def without_rules(ink: NDArray[np.float32], rules: Iterable[Rule], blur: float = BLUR) -> NDArray[np.float32]:
+    """Take rules out of an ink map, (height, width), and leave what crosses them."""
+    for rule in rules:
+        turned = np.ascontiguousarray(ink.T if rule.is_upright else ink)
+        rows, columns = np.ogrid[: turned.shape[0], : turned.shape[1]]
+        reach = rule.width / 2 + blur
+        near = np.abs(rows - rule.start - rule.slope * columns) <= reach
+        # Outside is paper, or else a rule along the edge would be as good as twice as broad.
+        paper = float(turned.min())
+        column = np.ones((int(2 * reach) + 2, 1), np.uint8)
+        crossing = cv2.morphologyEx(
+            turned, cv2.MORPH_OPEN, column, borderType=cv2.BORDER_CONSTANT, borderValue=paper
+        )
+        turned = np.where(near, crossing, turned)
+        ink = turned.T if rule.is_upright else turned
+    return np.ascontiguousarray(ink)
+
+
+def seen_closer(rule: Rule, corner: tuple[int, int], scale: float) -> Rule:
+    """Where a rule runs in a part of the picture that begins at this row and column and is then enlarged."""
+    row, column = reversed(corner) if rule.is_upright else corner
+    start = (rule.start + rule.slope * (column - 0.5) + 0.5 - row) * scale - 0.5 + 0.5 * rule.slope
+    return rule._replace(start=start, width=rule.width * scale)
+
+
+def written_on_rules(mask: NDArray[np.bool_]) -> list[Stroke]:
+    """The strokes that are left of a mask without its rules, or none: what is no shorter may own them.
+
+    The bar of a 4 that is cut out tightly runs from edge to edge too.
+    """
+    strokes = [stroke for stroke in digit_strokes(mask) if not _is_line(stroke, mask.shape)]
+    rows, columns = (np.flatnonzero(mask_of(strokes, mask.shape).any(axis=axis)) for axis in (1, 0))
+    if not strokes or LONGER * max(np.ptp(rows), np.ptp(columns)) > min(mask.shape):
+        return []
+    return strokes
 
 
 def digit_strokes(mask: NDArray[np.bool_]) -> list[Stroke]:

@@ -198,16 +198,38 @@ def photographed(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
 
 def on_desk(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
     """A sheet of paper lies askew on a darker, grained desk."""
+    ink, (width, height) = sheet_and_table(digit, rng)
+    grain = cv2.resize(rng.normal(0, 0.06, (64, 6)), (width, height), interpolation=cv2.INTER_CUBIC)
+    return laid_on(rng.uniform(0.2, 0.6, 3) + grain[:, :, np.newaxis], ink, rng)
+
+
+def on_wood(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+    """A sheet of paper on a plain table of any colour, or on wood striped light and dark."""
+    ink, (width, height) = sheet_and_table(digit, rng)
+    table = rng.uniform(0.1, 0.7, 3) * np.ones((height, width, 1))
+    if rng.random() < 0.5:
+        stripes = np.sin(ramp((height, width), rng) * rng.uniform(30, 120) + rng.uniform(0, 6))
+        table = np.array([0.6, 0.42, 0.28]) * (1 + rng.uniform(0.1, 0.35) * stripes[:, :, np.newaxis])
+    return laid_on(table, ink, rng)
+
+
+def sheet_and_table(
+    digit: NDArray[np.uint8], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], tuple[int, int]]:
+    """What is written on a sheet, and width and height of a table with room for it."""
     ink = np.pad(on_canvas(enlarge(digit, rng, 5, 8), rng, 1.0), 20)
+    return ink, (2 * ink.shape[1], 2 * ink.shape[0])
+
+
+def laid_on(table: NDArray[np.float64], ink: NDArray[np.float32], rng: np.random.Generator) -> bytes:
+    """Write on a light sheet, and photograph that as it lies askew on a table."""
     height, width = ink.shape
-    grain = cv2.resize(rng.normal(0, 0.06, (64, 6)), (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
-    desk = rng.uniform(0.2, 0.6, 3) + grain[:, :, np.newaxis]
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-12, 12), rng.uniform(1.0, 1.4))
     turn[:, 2] += width / 2, height / 2
     sheet = paint(ink, rng.uniform(0.8, 1.0) * WHITE, rng.uniform(0.0, 0.35, 3))
-    size = (2 * width, 2 * height)
+    size = table.shape[1::-1]
     covered = cv2.warpAffine(np.ones_like(ink), turn, size, flags=cv2.INTER_AREA)[:, :, np.newaxis]
-    picture = desk * (1 - covered) + cv2.warpAffine(sheet, turn, size) * covered
+    picture = table * (1 - covered) + cv2.warpAffine(sheet, turn, size) * covered
     return save(picture + rng.normal(0, 0.01, picture.shape), "JPEG", quality=80)
 
 
@@ -231,6 +253,39 @@ def chalk(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
     smears = cv2.resize(rng.normal(0, 0.05, (6, 12)), ink.shape[::-1], interpolation=cv2.INTER_CUBIC)
     picture = paint(ink, np.array([0.15, 0.25, 0.2]), 0.85 * WHITE) + smears[:, :, np.newaxis]
     return save(picture, "JPEG", quality=80)
+
+
+def cut_out(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+    """A digit of a photograph, cut out so tightly that strokes lie along or across the picture's edge."""
+    rows, columns = (np.flatnonzero((digit > 110).any(axis=axis)) for axis in (1, 0))
+    ink = enlarge(digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], rng)
+    unit = ink.shape[0] / np.ptp(rows)
+    ink = np.pad(ink, rng.integers(0, int(2 * unit) + 1, (2, 2)) * rng.integers(0, 2, (2, 2)))
+    light = 1 - rng.uniform(0, 0.3) * ramp(ink.shape, rng)
+    picture = paint(ink, rng.uniform(0.7, 0.95, 3), rng.uniform(0.05, 0.3, 3)) * light[:, :, np.newaxis]
+    return save(picture + rng.normal(0, 0.01, picture.shape), "JPEG", quality=80)
+
+
+def ruled_through(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+    """Lined or squared paper, not quite level: lines about as dark as the pen run through the digit."""
+    ink = on_canvas(enlarge(digit, rng, 8, 16), rng)
+    unit, side = ink.shape[0] / 28, max(ink.shape)
+    apart, width = rng.uniform(6, 14) * unit, rng.uniform(0.3, 1.0) * unit
+    angle = np.radians(rng.uniform(-2, 2))
+    down, right = np.mgrid[: ink.shape[0], : ink.shape[1]].astype(np.float32)
+    along = right * np.cos(angle) + down * np.sin(angle), down * np.cos(angle) - right * np.sin(angle)
+    directions = along[int(rng.integers(0, 2)) :]
+    lines = [np.clip(width / 2 + 0.5 - np.abs((at + side) % apart - apart / 2), 0, 1) for at in directions]
+    dark = rng.uniform(0.7, 1) * np.max(lines, axis=0)
+    return save(paint(np.maximum(ink, dark), 0.95 * WHITE, np.array([0.1, 0.1, 0.3])), "JPEG", quality=80)
+
+
+def shaded_at_the_edge(digit: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+    """A hand or a phone darkens a side or a corner of the paper, up to the picture's edge."""
+    ink = on_canvas(np.pad(enlarge(digit, rng, 6, 16), 20), rng)
+    across = ramp(ink.shape, rng) - rng.uniform(0.75, 0.95)
+    light = 1 - rng.uniform(0.2, 0.5) / (1 + np.exp(-across * rng.uniform(15, 100)))
+    return save(paint(ink, 0.9 * WHITE, 0.15 * WHITE) * light[:, :, np.newaxis], "JPEG", quality=80)
 
 
 RENDERINGS: tuple[Rendering, ...] = (
@@ -261,4 +316,8 @@ RENDERINGS: tuple[Rendering, ...] = (
     on_desk,
     squared,
     chalk,
+    cut_out,
+    ruled_through,
+    on_wood,
+    shaded_at_the_edge,
 )

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from service.canonical import canonicalise, separate
 from service.digits import box
 from service.errors import EmptyImage
+from service.ink import full_contrast
 from service.sheet import find_sheet
+from service.strokes import find_rules
 
 Pixels = NDArray[np.uint8]
 
@@ -30,6 +32,74 @@ def test_a_rule_from_edge_to_edge_below_or_beside_a_digit_is_no_part_of_it() -> 
     beside[:, 108:111] = 0
     for ruled in (below, beside):
         assert np.abs(canonicalise(ruled, "digit").astype(int) - plain).mean() < 4
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+@pytest.mark.parametrize("slope", [0, 0.03])
+@pytest.mark.parametrize("is_squared", [False, True])
+def test_rules_that_run_through_a_digit_are_no_part_of_it(
+    turn: int, slope: float, *, is_squared: bool
+) -> None:
+    ruled, drift = np.rot90(seven(), turn).copy(), round(120 * slope)
+    for place in (-1, 18, 43, 68, 93, 117):  # some along the picture's edge, some that leave over it
+        cv2.line(ruled, (-1, place), (121, place + drift), 60, 2)
+        if is_squared:
+            cv2.line(ruled, (place + drift, -1), (place, 121), 60, 2)
+    plain = canonicalise(np.rot90(seven(), turn), "digit").astype(int)
+    assert np.abs(canonicalise(ruled, "digit") - plain).mean() < 10
+
+
+def test_a_bar_from_edge_to_edge_of_a_digit_cut_out_tightly_is_no_rule() -> None:
+    four = np.full((120, 80), 255, np.uint8)
+    cv2.polylines(four, [np.array([[30, 5], [3, 70], [80, 70]])], isClosed=False, color=0, thickness=6)
+    cv2.line(four, (55, 30), (55, 115), 0, 6)
+    _, _, width, height = cv2.boundingRect(canonicalise(four, "digit"))
+    assert (height, width) == (20, 14)
+
+
+@pytest.mark.parametrize("pen", [16, 22])
+@pytest.mark.parametrize("is_negative", [False, True])
+def test_the_paper_around_a_bold_digit_cut_out_tightly_is_not_taken_for_ink(
+    pen: int, *, is_negative: bool
+) -> None:
+    zero = np.full((120, 90), 235, np.uint8)
+    cv2.ellipse(zero, (45, 60), (44 - pen // 2, 59 - pen // 2), 0, 0, 360, 20, pen, cv2.LINE_AA)
+    drawn = canonicalise(255 - zero if is_negative else zero, "digit")
+    assert drawn[14, 14] < 20, "its hole"
+    assert drawn[13:15].max() > 200
+
+
+def test_what_lies_in_shadow_around_a_lit_corner_is_paper() -> None:
+    lit = np.add.outer(np.arange(120), np.arange(120)) < 100
+    picture = np.where(lit, seven(), seven() // 2).astype(np.uint8)
+    plain = canonicalise(seven(), "digit").astype(int)
+    assert np.abs(canonicalise(picture, "digit") - plain).mean() < 4
+
+
+def test_the_edge_of_a_shadow_alone_is_no_ink() -> None:
+    paper = np.full((120, 120), 255, np.uint8)
+    paper[:, :60] = 100
+    with pytest.raises(EmptyImage):
+        canonicalise(paper, "digit")
+    with pytest.raises(EmptyImage):
+        full_contrast(np.zeros((120, 120), np.float32))  # what is left of it without noise
+
+
+def test_a_rule_is_thin_and_runs_from_edge_to_edge() -> None:
+    mask = np.zeros((100, 80), bool)
+    mask[50:62] = True
+    mask[20:22, 10:] = True
+    assert find_rules(mask) == []
+    mask[80:83] = mask[:, 30:33] = True
+    assert [rule.is_upright for rule in find_rules(mask)] == [False, True]
+
+
+def test_a_one_from_edge_to_edge_is_a_digit() -> None:
+    paper = np.full((120, 120), 255, np.uint8)
+    paper[:, 57:63] = 0
+    _, _, width, height = cv2.boundingRect(canonicalise(paper, "digit"))
+    assert height == 20
+    assert width < 6
 
 
 def test_an_image_of_the_data_set_is_found_in_its_enlargement() -> None:
@@ -96,6 +166,7 @@ def test_a_garment_is_told_from_a_floor_of_many_colours() -> None:
 
 def test_a_sheet_is_a_large_quadrangle_with_something_written_on_it() -> None:
     mask = np.zeros((100, 80), bool)
+    assert find_sheet(mask) is None, "nothing"
     mask[10:90, 10:70] = True
     assert find_sheet(mask) is None, "a solid shape"
     mask[40:60, 30:45] = False
@@ -103,8 +174,36 @@ def test_a_sheet_is_a_large_quadrangle_with_something_written_on_it() -> None:
     assert sheet is not None
     assert sheet[50, 40], "what is written belongs to it"
     assert not sheet[10].any(), "and its rim does not"
+    striped = mask.copy()
+    striped[::8] = True
+    assert np.array_equal(sheet, find_sheet(striped)), "nor the stripes of the desk"
     mask[15:85, 15:65] = False
     assert find_sheet(mask) is None, "a frame"
+
+
+def test_what_is_round_or_small_or_reaches_two_edges_of_the_picture_is_no_sheet() -> None:
+    disc = cv2.circle(np.zeros((100, 80), np.uint8), (40, 50), 30, 1, cv2.FILLED) > 0
+    small, reaching = np.zeros((2, 100, 80), bool)
+    small[10:40, 10:40] = True
+    reaching[20:, 10:70] = True
+    for mask in (disc, small, reaching):
+        mask[25:30, 20:28] = False
+    assert find_sheet(disc) is None
+    assert find_sheet(small) is None
+    assert find_sheet(reaching) is not None
+    reaching[25:, :10] = True
+    assert find_sheet(reaching) is None
+
+
+@pytest.mark.parametrize("table", [(90, 60, 40), (200, 180, 60), (20, 90, 160)])
+def test_the_digit_on_a_sheet_is_read_whatever_it_lies_on(table: tuple[int, int, int]) -> None:
+    picture = np.full((240, 300, 3), table, np.uint8)
+    picture[:, ::6] //= 2
+    picture[60:180, 100:220] = seven()[:, :, np.newaxis]
+    plain = canonicalise(seven(), "digit").astype(int)
+    assert np.abs(canonicalise(picture, "digit") - plain).mean() < 4
+    [segment] = separate(picture)
+    assert np.abs(np.subtract(segment.box, (137, 92, 46, 56))).max() <= 4
 
 
 def test_where_there_is_no_ink_there_is_no_box() -> None:
