@@ -64,8 +64,9 @@ def _rules_across(mask: NDArray[np.bool_], *, is_upright: bool) -> list[Rule]:
         width = float(np.quantile(depth, ALONE))
         columns = np.flatnonzero((depth > 0) & (depth <= width + 1))
         if width <= BROADEST * max(mask.shape):
-            slope, start = np.polyfit(columns, (rows @ part)[columns] / depth[columns], 1)
-            rules.append(Rule(is_upright, float(start), float(slope), width))
+            degree = min(1, len(columns) - 1)  # a single place has no slope
+            *slope, start = np.polyfit(columns, (rows @ part)[columns] / depth[columns], degree).tolist()
+            rules.append(Rule(is_upright, start, sum(slope), width))
     return rules
 
 

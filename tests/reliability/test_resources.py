@@ -25,6 +25,12 @@ def predict(server: Server) -> int:
     return httpx2.post(f"{server.url}/predict?canonical=never", content=picture(7), timeout=10).status_code
 
 
+def year_of(server: Server) -> int:
+    """The year in which the server says that it lives."""
+    date = httpx2.get(f"{server.url}/v2/health/live").headers["date"]
+    return int(re.findall(r"\d{4}", date)[0])
+
+
 @pytest.mark.reliability
 def test_out_of_descriptors_callers_are_refused_in_words_and_then_served_again(
     tmp_path: Path, tiny_models: Path
@@ -74,10 +80,10 @@ def test_a_clock_that_jumps_changes_no_deadline_and_no_answer(
         with Callers(server.port, 4) as callers:
             for jump, year in (("+3650d", 10), ("-3650d", -10), ("+0", 0)):
                 offset.write_text(jump)
+                give_up = time.monotonic() + 30
+                while abs(year_of(server) - time.gmtime().tm_year - year) > 1:  # it looks once a second
+                    assert time.monotonic() < give_up, "the server sees the jump"
                 callers.wait_for_more(50)
-                date = httpx2.get(f"{server.url}/v2/health/live").headers["date"]
-                shown_year = int(re.findall(r"\d{4}", date)[0])
-                assert abs(shown_year - time.gmtime().tm_year - year) <= 1, "the server sees the jump"
         assert set(callers.outcomes) == {RIGHT}
         assert max(callers.latencies_s) < 9, "as long as the deadline is, and no ten years"
     finally:

@@ -94,6 +94,15 @@ def test_a_rule_is_thin_and_runs_from_edge_to_edge() -> None:
     assert [rule.is_upright for rule in find_rules(mask)] == [False, True]
 
 
+@pytest.mark.parametrize("shape", [(40, 1), (1, 40), (40, 2), (2, 40), (3, 3)])
+def test_a_picture_of_next_to_no_width_has_rules_or_none_but_never_breaks(shape: tuple[int, int]) -> None:
+    mask = np.zeros(shape, bool)
+    mask[shape[0] // 2] = True
+    assert all(np.isfinite(rule.start + rule.slope) for rule in find_rules(mask))
+    mask[:, shape[1] // 2] = True
+    assert all(np.isfinite(rule.start + rule.slope) for rule in find_rules(mask))
+
+
 def test_a_one_from_edge_to_edge_is_a_digit() -> None:
     paper = np.full((120, 120), 255, np.uint8)
     paper[:, 57:63] = 0
