@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CLASSES: Final = 10
 SIDE: Final = 28
-# What oneDNN takes at once with AVX2. In PyTorch 2.14 and 2.15 a 1x1 convolution of fewer channels, in steps
+# What oneDNN takes at once with AVX2. In PyTorch 2.15 a 1x1 convolution of fewer channels, in steps
 # of two and in float32, corrupts memory there where channels come last.
 BLOCK: Final = 8
 
