@@ -11,6 +11,7 @@ import numpy as np
 from service.digits import draw_digit, draw_digits
 from service.errors import EmptyImage
 from service.garments import draw_garment
+from service.ink import OPAQUE
 from service.segments import Box, Segment
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ CanonicalForm = Literal["digit", "garment"]
 
 SIDE = 28
 SMALLEST_SIDE = 4
-OPAQUE = 255
 
 # Measured over all 70,000 images of each dataset. Every MNIST image has black corners, a brightest pixel of
 # at least 254, a box of ink whose longer side is 19 or 20 pixels and a centre of mass from 13.48 to 14.50: it

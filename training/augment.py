@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from training.poses import pose
+from training.resampling import resample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,16 +89,14 @@ def _change_strokes(pixels: Tensor, share: float) -> Tensor:
 def _warp(pixels: Tensor, recipe: Recipe) -> Tensor:
     """Resample each image once through its own affine map and smooth displacement."""
     batch, side, _ = pixels.shape
-    grid = functional.affine_grid(
-        _affine_maps(pixels, recipe), [batch, 1, side, side], align_corners=False
-    )  # [batch, 28, 28, 2]
+    maps = _affine_maps(pixels, recipe)
+    displacement: Tensor | None = None
     if recipe.elastic_pixels:
         # Random displacements at 7x7 points, joined smoothly, bend strokes without breaking them.
         coarse = torch.randn(batch, 2, 7, 7, device=pixels.device) * (recipe.elastic_pixels * 2 / side)
-        displacement = functional.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=True)
-        grid = grid + displacement.permute(0, 2, 3, 1)
-    warped: Tensor = functional.grid_sample(pixels[:, None], grid, mode="bilinear", align_corners=False)
-    return warped[:, 0]
+        smooth = functional.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=True)
+        displacement = smooth.permute(0, 2, 3, 1)  # [batch, 28, 28, 2]
+    return resample(pixels, maps, displacement)
 
 
 def _affine_maps(pixels: Tensor, recipe: Recipe) -> Tensor:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from training.architectures import SIDE
 from training.data import SOURCES
+from training.resampling import resample
 from training.scribbles import DIGIT_BOX, draw_scribbles
 
 if TYPE_CHECKING:
@@ -169,7 +170,4 @@ def _resample(
     """Take each new place's value from `linear` [n, 2, 2] times it, plus `shift` [n, 2], in half sides."""
     shift = torch.zeros(len(pixels), 2, device=pixels.device) if shift is None else shift
     maps = torch.cat((linear, shift[:, :, None]), 2)
-    grid = functional.affine_grid(maps, [len(pixels), 1, SIDE, SIDE], align_corners=False)
-    grid = grid if displacement is None else grid + displacement
-    sampled: Tensor = functional.grid_sample(pixels[:, None], grid, align_corners=False)
-    return sampled[:, 0]
+    return resample(pixels, maps, displacement)

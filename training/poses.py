@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import torch
-from torch.nn import functional
+
+from training.resampling import resample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,7 @@ def _from_above(pixels: Tensor) -> Tensor:
     narrowing, slant = width / 2 / wanted, 0.25 * (_drawn(pixels) - 0.5)
     nothing, one = torch.zeros_like(wanted), torch.ones_like(wanted)
     rows = (narrowing, slant, middle - apart * narrowing, nothing, one, nothing)
-    one_shoe = _resample(upright, torch.stack(rows, 1).view(-1, 2, 3))
+    one_shoe = resample(upright, torch.stack(rows, 1).view(-1, 2, 3))
     return torch.maximum(one_shoe, one_shoe.flip(2))
 
 
@@ -81,7 +82,7 @@ def _one_behind(pixels: Tensor) -> Tensor:
 
     def shoe(sign: float) -> Tensor:
         rows = (1 / size, nothing, sign * aside / size, nothing, 1 / size, sign * up / size)
-        return _resample(pixels, torch.stack(rows, 1).view(-1, 2, 3))
+        return resample(pixels, torch.stack(rows, 1).view(-1, 2, 3))
 
     front, behind = shoe(-1.0), shoe(1.0)
     return torch.where(front > 0.1, front, 0.85 * behind)
@@ -99,9 +100,9 @@ def _spread(pixels: Tensor) -> Tensor:
     nothing = torch.zeros_like(size)
     plain = torch.stack((1 / size, nothing, nothing, nothing, 1 / size, nothing), 1).view(-1, 2, 3)
     turned = _turned_about_shoulder(angle, size)
-    left = _resample(other, turned).flip(2)
-    sleeves = torch.maximum(_resample(sleeve, turned), left)
-    return torch.maximum(_resample(body, plain), sleeves)
+    left = resample(other, turned).flip(2)
+    sleeves = torch.maximum(resample(sleeve, turned), left)
+    return torch.maximum(resample(body, plain), sleeves)
 
 
 def _turned_about_shoulder(angle: Tensor, size: Tensor) -> Tensor:
@@ -112,13 +113,6 @@ def _turned_about_shoulder(angle: Tensor, size: Tensor) -> Tensor:
     rows = (cosine, -sine, x - x * angle.cos() + y * angle.sin())
     columns = (sine, cosine, y - x * angle.sin() - y * angle.cos())
     return torch.stack((*rows, *columns), 1).view(-1, 2, 3)
-
-
-def _resample(pixels: Tensor, maps: Tensor) -> Tensor:
-    """Look each image [n, 28, 28] up at the places that its affine map [n, 2, 3] gives."""
-    grid = functional.affine_grid(maps, [len(pixels), 1, *pixels.shape[1:]], align_corners=False)
-    looked_up: Tensor = functional.grid_sample(pixels[:, None], grid, mode="bilinear", align_corners=False)
-    return looked_up[:, 0]
 
 
 def _drawn(pixels: Tensor, *shape: int) -> Tensor:

@@ -40,9 +40,12 @@ def has(labels: tuple[int, ...]) -> torch.Tensor:
     return torch.isin(LABELS, torch.tensor(labels))
 
 
-@pytest.mark.parametrize(
+each_pose = pytest.mark.parametrize(
     ("field", "image", "concerned"), [("pairs", shoe(), SHOES), ("sleeves", shirt(), SLEEVED)]
 )
+
+
+@each_pose
 def test_only_what_can_take_the_pose_takes_it(
     field: str, image: torch.Tensor, concerned: tuple[int, ...]
 ) -> None:
@@ -54,9 +57,7 @@ def test_only_what_can_take_the_pose_takes_it(
     assert len({one.numpy().tobytes() for one in after[changes]}) > 100
 
 
-@pytest.mark.parametrize(
-    ("field", "image", "concerned"), [("pairs", shoe(), SHOES), ("sleeves", shirt(), SLEEVED)]
-)
+@each_pose
 def test_about_the_share_that_is_asked_for_takes_it(
     field: str, image: torch.Tensor, concerned: tuple[int, ...]
 ) -> None:
