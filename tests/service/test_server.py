@@ -77,13 +77,15 @@ def test_a_full_queue_answers_503_with_retry_after_and_recovers(crowded_server: 
 def test_past_the_deadline_a_request_gets_504_and_the_next_is_answered(
     start_server: StartServer, tmp_path: Path
 ) -> None:
-    """Reading 256 images is far below the deadline on a busy machine too, and computing them far above."""
+    """One batch takes a quarter of the deadline, and all 256 images four times as long."""
     write_artifact(tmp_path, "mnist-cnn", slow_layers=800)
-    server = start_server(models_dir=tmp_path, timeout_ms=1_000, max_batch=16)
+    server = start_server(models_dir=tmp_path, timeout_ms=600, max_batch=16)
     [late] = asyncio.run(post_all(server, [picture(5)], count=256))
     assert late.status_code == 504
     assert late.json()["error"]["code"] == "deadline_exceeded"
-    assert metric(server, 'digitserve_dropped_images_total{model="mnist-cnn",reason="expired"}') > 0
+    # On a busy machine the deadline may pass while the last pictures are still being read.
+    dropped = 'digitserve_dropped_images_total{model="mnist-cnn",reason="%s"}'
+    assert sum(metric(server, dropped % reason) for reason in ("expired", "cancelled")) > 0
     assert asyncio.run(post_all(server, [picture(6)]))[0].status_code == 200
 
 
