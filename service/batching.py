@@ -42,6 +42,7 @@ Compute = Callable[[Images], Outputs]
 DropReason = Literal["shed", "expired", "caller_gone", "cancelled", "failed"]
 
 INLINE_S = 0.001
+REMEMBERED = 0.9  # of what is known of a model's pace, at each new batch: so the last ten or so count
 FAILED = "The model failed on this request."
 
 log = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ class Batcher:
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
         self._computing_since: float | None = None
-        self._image_s = math.inf  # what an image of the last batch took
+        self._recent_images = self._recent_s = 0.0  # computed lately, and how long that took
 
     @property
     def queued_images(self) -> int:
@@ -248,7 +249,16 @@ class Batcher:
             deadline.cancel()
 
     def _is_quick(self, batch: Images) -> bool:
-        return len(batch) * self._image_s <= INLINE_S
+        return self._expected_s(len(batch)) <= INLINE_S
+
+    def _expected_s(self, images: int) -> float:
+        """How long so many will take, going by the last batches; without end where none was computed yet."""
+        return images * self._recent_s / self._recent_images if self._recent_images else math.inf
+
+    def _computed(self, images: int, sent: Outputs, waited_s: float, computed_s: float) -> None:
+        self._recent_images = REMEMBERED * self._recent_images + images
+        self._recent_s = REMEMBERED * self._recent_s + computed_s
+        self._observer.batch_computed(images, sent, waited_s, computed_s)
 
     def _compute_alone(self, images: Images) -> Computed:
         """Compute on the event loop what nobody waits beside."""
@@ -259,15 +269,14 @@ class Batcher:
             self._observer.dropped("failed", len(images))
             raise InferenceFailed(FAILED) from error
         computed_s = time.monotonic() - started
-        self._image_s = computed_s / len(images)
-        self._observer.batch_computed(len(images), outputs, 0.0, computed_s)
+        self._computed(len(images), outputs, 0.0, computed_s)
         return Computed(outputs, len(images), 0.0, computed_s)
 
     def _is_behind(self, now: float) -> bool:
         """Whether the queue has been standing for `max_wait_s`, and will for as long again."""
         if not self._queue or now - self._standing_since <= self._max_wait_s:
             return False
-        return self._max_wait_s < self._queued_images * self._image_s < math.inf
+        return self._max_wait_s < self._expected_s(self._queued_images) < math.inf
 
     async def close(self) -> None:
         """Refuse what comes, compute what waits, then stop the thread."""
@@ -351,9 +360,8 @@ class Batcher:
                 await self._compute_shares([share])
             return
         computed_s = time.monotonic() - started
-        self._image_s = computed_s / len(batch)
         oldest = min(share.submission.arrived for share in shares)
-        self._observer.batch_computed(len(batch), _sent(shares, outputs), started - oldest, computed_s)
+        self._computed(len(batch), _sent(shares, outputs), started - oldest, computed_s)
         first = 0
         for share in shares:
             last = first + len(share.images)

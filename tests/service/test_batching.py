@@ -245,6 +245,37 @@ def test_a_queue_that_stands_too_long_takes_no_more_while_a_burst_is_worked_off(
     run(scenario)
 
 
+def test_one_batch_that_was_held_up_is_no_reason_to_refuse_callers(clock: Clock) -> None:
+    """Twenty batches of a hundredth of a second, then one of two: who comes after it is still taken."""
+
+    async def scenario() -> None:
+        network, recorder = Network(), Recorder()
+
+        def usually_quick(images: Images) -> Outputs:
+            clock.now += 2 if 9 in images else 0.01
+            return network(images)
+
+        queue = Batcher(usually_quick, max_batch=1, max_queue=64, max_wait_s=1, observer=recorder)
+        for pixel in [0] * 20 + [9]:
+            await queue.submit(images(pixel), timeout_s=1e9)
+        network.released.clear()
+        network.started.clear()
+        submitted = [asyncio.create_task(queue.submit(images(1), timeout_s=1e9))]
+        await turns()
+        await network.until_started()
+        submitted.append(asyncio.create_task(queue.submit(images(2, 3, 4, 5), timeout_s=1e9)))
+        await turns()
+        clock.now += 1.5
+        submitted.append(asyncio.create_task(queue.submit(images(6), timeout_s=1e9)))
+        await turns()
+        network.released.set()
+        assert [len(each.outputs[0]) for each in await asyncio.gather(*submitted)] == [1, 4, 1]
+        assert recorder.drops == []
+        await queue.close()
+
+    run(scenario)
+
+
 def test_what_finds_the_queue_empty_is_taken_however_slow_the_model() -> None:
     async def scenario() -> None:
         network = Network()
@@ -514,7 +545,7 @@ def test_neither_the_images_of_a_lone_submission_nor_its_outputs_are_copied() ->
 def test_what_will_be_ready_at_once_is_computed_here_and_what_takes_longer_in_a_thread(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last batch tells how long an image takes."""
+    """The last batches tell how long an image takes."""
     quick_s = 2.0**-12
     monkeypatch.setattr(batching, "INLINE_S", 4 * quick_s)
     threads: list[threading.Thread] = []
