@@ -572,7 +572,9 @@ def test_what_will_be_ready_at_once_is_computed_here_and_what_takes_longer_in_a_
     assert threads[0].name.startswith("compute"), "the name that a profiler shows"
 
 
-async def with_known_pace(network: Network, recorder: Recorder | None = None, **limits: int) -> Batcher:
+async def with_known_pace(
+    network: Callable[[Images], Outputs], recorder: Recorder | None = None, **limits: int
+) -> Batcher:
     """A batcher that knows from its first image how quick the network is."""
     queue = batcher(network, recorder, **limits)
     await queue.submit(images(0), timeout_s=30)
@@ -586,18 +588,28 @@ def everything_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("everything_is_quick")
-def test_a_lone_caller_is_answered_in_the_same_turn_of_the_loop() -> None:
+def test_a_lone_caller_is_answered_in_the_same_turn_of_the_loop(clock: Clock) -> None:
+    network, recorder = Network(), Recorder()
+
+    def compute(images: Images) -> Outputs:
+        clock.now += 0.125
+        return network(images)
+
     async def scenario() -> None:
-        network, recorder = Network(), Recorder()
-        queue = await with_known_pace(network, recorder)
+        queue = await with_known_pace(compute, recorder)
         other = asyncio.create_task(asyncio.sleep(0))
         computed = await queue.submit(images(1, 2), timeout_s=30, alone=True)
         assert not other.done()
         assert answered(computed) == [1, 2]
-        assert (computed.batch_images, computed.waited_s) == (2, 0)
+        assert (computed.batch_images, computed.waited_s, computed.computed_s) == (2, 0, 0.125)
         assert recorder.batches == [1, 2]
         assert recorder.answers == [0, 1, 2]
+        assert recorder.durations == [(0, 0.125)] * 2
         await other
+        maybe_not_alone = asyncio.create_task(queue.submit(images(3), timeout_s=30))
+        await turns(1)
+        assert queue.queued_images == 1
+        assert answered(await maybe_not_alone) == [3]
         await queue.close()
 
     run(scenario)
