@@ -15,6 +15,8 @@ from service.ink import OPAQUE
 from service.segments import Box, Segment
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 CanonicalForm = Literal["digit", "garment"]
@@ -101,7 +103,7 @@ def _step(picture: NDArray[np.uint8], axis: int) -> int:
     """The largest factor that all positions share at which the picture changes along an axis."""
     ahead = np.moveaxis(picture, axis, 0)
     changes = (ahead[1:] != ahead[:-1]).reshape(len(ahead) - 1, -1).any(axis=1)
-    return gcd(len(ahead), *(int(place) + 1 for place in changes.nonzero()[0]))
+    return int(np.gcd.reduce(np.append(np.flatnonzero(changes) + 1, len(ahead))))
 
 
 def grey_plane(picture: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
@@ -115,12 +117,16 @@ def grey_plane(picture: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     return np.asarray(first, np.uint8) if same else None
 
 
-def without_idle_channels(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Leave out an opacity that is full everywhere, and colour where all is grey: both cost time later on."""
-    if picture.ndim == 3 and picture.shape[2] == 4 and cv2.extractChannel(picture, 3).min() == OPAQUE:
-        picture = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB), np.uint8)
-    grey = grey_plane(picture)
-    return picture if grey is None else grey
+def joined(planes: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Make a picture of its one, three or four planes, each (height, width).
+
+    An opacity that is full everywhere is left out, and colour where all is grey: both cost time later on.
+    """
+    if len(planes) == 4 and planes[3].min() == OPAQUE:
+        planes = planes[:3]
+    if len(planes) == 3 and all(np.array_equal(planes[0], plane) for plane in planes[1:]):
+        planes = planes[:1]
+    return planes[0] if len(planes) == 1 else np.asarray(cv2.merge(planes), np.uint8)
 
 
 def refuse_blank(grey: NDArray[np.uint8]) -> None:

@@ -76,7 +76,7 @@ def find(picture: ink.Picture) -> tuple[ink.Picture, Look, tuple[int, int]]:
 def look(picture: ink.Picture) -> Look:
     whole = ink.shrink(picture, LOOK_SIDE)
     towards_ink = ink.ink_direction(whole)
-    seen = whole @ towards_ink
+    seen = ink.ink_map(whole, towards_ink)
     if ink.is_around_a_digit(seen):
         towards_ink, seen = -towards_ink, -seen
     height, width = seen.shape
@@ -99,7 +99,7 @@ def draw(picture: ink.Picture, seen: Look, digit: list[Stroke]) -> tuple[NDArray
         _enlarged(span, seen.shape[axis], picture.shape[axis]) for axis, span in enumerate((rows, columns))
     )
     cut = picture[top_to_bottom, left_to_right]
-    drawn = to_side(cut.astype(np.float32) @ seen.towards_ink, DRAW_SIDE)
+    drawn = to_side(ink.ink_map(cut, seen.towards_ink), DRAW_SIDE)
     scale = max(picture.shape) / max(seen.shape) * DRAW_SIDE / max(cut.shape)
     pen = seen.pen * scale
     rules = [strokes.seen_closer(rule, (rows.start, columns.start), scale) for rule in seen.rules]
@@ -159,7 +159,8 @@ def even_pen(drawn: ink.Ink) -> ink.Ink:
     if change == 0:
         return drawn
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (abs(change) + 1, abs(change) + 1))
-    drawn = np.pad(drawn, abs(change))
+    room = abs(change)
+    drawn = np.asarray(cv2.copyMakeBorder(drawn, room, room, room, room, cv2.BORDER_CONSTANT), np.float32)
     return crop(np.asarray(cv2.dilate(drawn, kernel) if change > 0 else cv2.erode(drawn, kernel), np.float32))
 
 

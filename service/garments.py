@@ -144,7 +144,9 @@ def _away_from_rim(lab: NDArray[np.uint8], rim: Mask) -> Map:
 
 def pieces(mask: Mask) -> Mask:
     """Keep of a mask the large connected pieces."""
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    _, labels, boxes, _ = cv2.connectedComponentsWithStatsWithAlgorithm(
+        mask.view(np.uint8), 8, cv2.CV_16U, cv2.CCL_DEFAULT
+    )
     areas = boxes[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0
     return np.asarray((areas > SCRAP * areas.max())[labels])

@@ -29,9 +29,9 @@ from service.canonical import (
     CanonicalForm,
     canonicalise,
     grey_plane,
+    joined,
     refuse_blank,
     separate,
-    without_idle_channels,
 )
 from service.errors import (
     EmptyUpload,
@@ -253,8 +253,7 @@ def _load(file: ImageFile.ImageFile) -> tuple[NDArray[np.uint8], tuple[int, int]
     image = _plain_mode(file) if factor <= 1 else _reduced(file, factor)
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
-    pixels: NDArray[np.uint8] = np.asarray(image)
-    pixels = without_idle_channels(pixels)
+    pixels = joined([np.asarray(plane) for plane in image.split()])
     return pixels, (height, width) if orientation in _QUARTER_TURNS else (width, height)
 
 

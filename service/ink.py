@@ -29,6 +29,7 @@ SHADOW = 3.0  # widths of the pen: what is wider is no stroke
 BLUR = 0.3  # widths of the pen: the deviation of the Gaussian that is undone
 SMALLEST_CONTRAST = 4.0  # of 255, between paper and ink
 IS_INK = 0.4  # of full contrast
+LEVELS = 2048  # between the least ink and the most, that are told apart where the contrast is measured
 COLOUR = 3  # channels, and dimensions of an array that has them
 MIDDLE_GREY, OPAQUE = 128, 255
 
@@ -62,6 +63,11 @@ def shrink(picture: Picture, longer_side: int) -> Picture:
     return np.asarray(small, np.uint8).reshape(height, width, -1)
 
 
+def ink_map(picture: Picture, towards_ink: NDArray[np.float32]) -> Ink:
+    """How far each pixel lies in a direction of colour space, (channels,)."""
+    return np.asarray(cv2.transform(picture.astype(np.float32), towards_ink[np.newaxis]), np.float32)
+
+
 def ink_direction(picture: Picture) -> NDArray[np.float32]:
     """Find the unit vector in colour space, (channels,), that points from the paper to the ink.
 
@@ -87,11 +93,13 @@ def is_around_a_digit(ink: Ink) -> bool:
     that lies in shadow reaches the two edges beside one corner, a sheet in a frame none.
     """
     mask = ink > otsu(ink)
+    if filled_share(mask) <= BOLD:
+        return False
     corners = int(mask[[0, 0, -1, -1], [0, -1, 0, -1]].sum())
     room = 1 + max(mask.shape) // EDGE
     edges = mask[:room], mask[-room:], mask[:, :room].T, mask[:, -room:].T
     reached = sum(edge.all(axis=0).mean() < ALONG for edge in edges)
-    return bool(mask.mean() > BOLD) and corners >= PAPER_CORNERS and reached >= REACHED_EDGES
+    return corners >= PAPER_CORNERS and reached >= REACHED_EDGES
 
 
 def pen_width(ink: Ink) -> float:
@@ -112,8 +120,14 @@ def _paper(picture: Picture, side: int) -> NDArray[np.uint8]:
 
 def stroke_width(mask: NDArray[np.bool_]) -> float:
     """Mean width of the strokes of a mask: four times the mean distance to the edge, as in a straight bar."""
-    depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    return 4 * float(depth[mask].mean()) if mask.any() else 0.0
+    framed = cv2.copyMakeBorder(mask.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    depth = cv2.distanceTransform(framed, cv2.DIST_L2, 3)  # 0 beside the mask
+    return 4 * cv2.sumElems(depth)[0] / max(cv2.countNonZero(framed), 1)
+
+
+def filled_share(mask: NDArray[np.bool_]) -> float:
+    """What share of a mask is True."""
+    return cv2.countNonZero(mask.view(np.uint8)) / mask.size
 
 
 def without_shadows(ink: Ink, pen: float) -> Ink:
@@ -133,10 +147,16 @@ def sharpened(ink: Ink, pen: float) -> Ink:
 
 def full_contrast(ink: Ink) -> Ink:
     """Let the paper's grain be 0 and the ink's usual strength 1."""
-    mask = ink > otsu(ink)
-    if not mask.any():
+    low, high, _, _ = cv2.minMaxLoc(ink)
+    step = (high - low) / LEVELS
+    if step == 0:
         raise EmptyImage("The picture is blank: there is no ink on it.")
-    strength, grain = float(np.median(ink[mask])), float(np.median(ink[~mask]))
+    # The medians of either side of Otsu's threshold, in a fifth of the time that NumPy's take.
+    counts = np.asarray(cv2.calcHist([ink], [0], None, [LEVELS], [low, high + step / 2]), np.float32).ravel()
+    first = round((otsu(ink) - low) / step)  # level of the ink
+    grain, strength = (
+        low + step * (level + 0.5) for level in (_median(counts[:first]), first + _median(counts[first:]))
+    )
     if strength - grain < SMALLEST_CONTRAST:
         raise EmptyImage("The picture is blank: there is no ink on it.")
     return np.asarray(np.clip((ink - grain) / (strength - grain), 0, 1), np.float32)
@@ -147,6 +167,11 @@ def otsu(ink: Ink) -> float:
     low, high = float(ink.min()), float(ink.max())
     threshold, _ = cv2.threshold(_eight_bits(ink), 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     return low + (threshold + 0.5) * (high - low) / 255
+
+
+def _median(counts: NDArray[np.float32]) -> int:
+    """The median of whole numbers from 0 on, by how often each of them occurs."""
+    return int(np.searchsorted(counts.cumsum(), counts.sum() / 2))
 
 
 def _eight_bits(ink: Ink) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import cv2
@@ -24,7 +25,7 @@ MOST_EDGES = 1  # of the picture, that a sheet reaches: what reaches more is lit
 
 def light(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Where a picture, (height, width, channels), is light in every channel, as paper is and wood is not."""
-    darkest = np.ascontiguousarray(picture.min(axis=2))
+    darkest = reduce(cv2.min, cv2.split(picture))
     _, mask = cv2.threshold(darkest, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     return np.asarray(mask, np.uint8).view(bool)
 

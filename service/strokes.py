@@ -55,7 +55,10 @@ def find_rules(mask: NDArray[np.bool_]) -> list[Rule]:
 def _rules_across(mask: NDArray[np.bool_], *, is_upright: bool) -> list[Rule]:
     drift = 1 + round(ASKEW * max(mask.shape))
     broadened = cv2.dilate(mask.astype(np.uint8), np.ones((2 * drift + 1, 1), np.uint8))
-    crossed = np.pad(broadened.mean(axis=1) > CROSSES, 1)
+    filled = cv2.reduce(broadened, 1, cv2.REDUCE_AVG, dtype=cv2.CV_32F)[:, 0]  # share of each row
+    if filled.max(initial=0) <= CROSSES:
+        return []
+    crossed = np.pad(filled > CROSSES, 1)
     rules = []
     for first, end in np.flatnonzero(crossed[1:] != crossed[:-1]).reshape(-1, 2).tolist():
         rows = np.arange(max(first - drift, 0), min(end + drift, len(mask)))
@@ -122,7 +125,10 @@ def mask_of(strokes: Iterable[Stroke], shape: tuple[int, ...]) -> NDArray[np.boo
 
 def connected(mask: NDArray[np.bool_]) -> list[Stroke]:
     """Split a mask into its connected regions, without specks."""
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    # Sixteen bits a label, enough for the look, are counted in a third of the time of 32.
+    _, labels, boxes, _ = cv2.connectedComponentsWithStatsWithAlgorithm(
+        mask.view(np.uint8), 8, cv2.CV_16U, cv2.CCL_DEFAULT
+    )
     areas = boxes[1:, cv2.CC_STAT_AREA]
     strokes = []
     for label in np.flatnonzero(areas > SPECK * areas.max(initial=0)) + 1:
