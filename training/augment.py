@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from training.hands import write_elsewhere
 from training.poses import pose
 from training.resampling import resample
 
@@ -23,7 +24,7 @@ def augment(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     `labels` [batch] are class indices: some changes suit some classes alone. Randomness comes from PyTorch's
     generator of the pixels' device.
     """
-    pixels = pose(pixels, labels, recipe)
+    pixels = write_elsewhere(pose(pixels, labels, recipe), labels, recipe)
     if recipe.flip:
         mirrored = torch.rand(len(pixels), 1, 1, device=pixels.device) < 0.5
         pixels = torch.where(mirrored, pixels.flip(2), pixels)

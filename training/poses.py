@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from training.recipes import Recipe
-
-    _Change: TypeAlias = Callable[[Tensor], Tensor]
 
 # indices of Fashion-MNIST's labels
 SHOES: Final = (5, 7, 9)  # sandal, sneaker, ankle boot
@@ -32,13 +30,15 @@ def pose(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     `labels` [batch] are indices of Fashion-MNIST's labels.
     """
     if recipe.pairs:
-        pixels = _replace(pixels, labels, SHOES, recipe.pairs, _paired)
+        pixels = change_some(pixels, labels, SHOES, recipe.pairs, _paired)
     if recipe.sleeves:
-        pixels = _replace(pixels, labels, SLEEVED, recipe.sleeves, _spread)
+        pixels = change_some(pixels, labels, SLEEVED, recipe.sleeves, _spread)
     return pixels
 
 
-def _replace(pixels: Tensor, labels: Tensor, of: tuple[int, ...], odds: float, change: _Change) -> Tensor:
+def change_some(
+    pixels: Tensor, labels: Tensor, of: tuple[int, ...], odds: float, change: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Return a copy in which this share of the images with the labels `of` is changed."""
     wanted = torch.isin(labels, torch.tensor(of, device=labels.device))
     places = (wanted & (torch.rand(len(labels), device=labels.device) < odds)).nonzero()[:, 0]

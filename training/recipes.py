@@ -59,6 +59,10 @@ class Recipe:
     """Probability that a shoe stands beside its mirror image, as a photograph of a pair shows it."""
     sleeves: float = 0.0
     """Probability that a garment's sleeves are spread wide, as of one laid flat."""
+    upstrokes: float = 0.0
+    """Probability that a 1 gets an upstroke and maybe a foot, as much of the world writes it."""
+    bars: float = 0.0
+    """Probability that a 7 gets a bar."""
     residue: float = 0.0
     """Probability that blobs of ground are left beside the digit or garment."""
     erasing: float = 0.0
@@ -93,10 +97,12 @@ class Recipe:
         """Refuse what means nothing.
 
         Raises:
-            UsageError: poses of garments are asked of digits.
+            UsageError: poses are asked of digits, or hands of garments.
         """
         if (self.pairs or self.sleeves) and self.dataset != "fashion-mnist":
             raise UsageError(f"{self.name}: pairs and sleeves are for garments, not {self.dataset}.")
+        if (self.upstrokes or self.bars) and self.dataset != "mnist":
+            raise UsageError(f"{self.name}: upstrokes and bars are for digits, not {self.dataset}.")
 
 
 RECIPES: Final = {
@@ -220,7 +226,9 @@ RECIPES: Final = {
             shift_pixels=2.0,
             elastic_pixels=0.6,
             stroke=1.0,
-            epochs=15,
+            upstrokes=0.3,
+            bars=0.3,
+            epochs=30,
             batch_size=128,
             optimiser="adamw",
             learning_rate=4e-3,
