@@ -169,9 +169,10 @@ def otsu(ink: Ink) -> float:
     return low + (threshold + 0.5) * (high - low) / 255
 
 
-def _median(counts: NDArray[np.float32]) -> int:
+def _median(counts: NDArray[np.float32]) -> float:
     """The median of whole numbers from 0 on, by how often each of them occurs."""
-    return int(np.searchsorted(counts.cumsum(), counts.sum() / 2))
+    so_far, half = counts.cumsum(), counts.sum() / 2
+    return (int(np.searchsorted(so_far, half)) + int(np.searchsorted(so_far, half, side="right"))) / 2
 
 
 def _eight_bits(ink: Ink) -> NDArray[np.uint8]:

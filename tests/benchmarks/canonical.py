@@ -30,6 +30,7 @@ from service.canonical import CanonicalForm
 from service.errors import ImageRejected, SeveralDigits
 from service.images import read_digits, read_image
 
+from . import records
 from .garment_renderings import RENDERINGS as GARMENT_RENDERINGS
 from .numbers import written_together
 from .renderings import RENDERINGS
@@ -187,7 +188,7 @@ def overlap_of(one: tuple[int, int, int, int], other: tuple[int, int, int, int])
     return shared / (one[2] * one[3] + other[2] * other[3] - shared)
 
 
-def print_costs(console: Console) -> None:
+def print_costs() -> None:
     """Median milliseconds of the thread's processor time, on one core."""
     rng = np.random.default_rng(0)
     canvas = np.full((280, 280, 4), 255, np.uint8)
@@ -202,11 +203,12 @@ def print_costs(console: Console) -> None:
         "280x280 canvas, PNG": (save(canvas / 255), 200),
         "12 megapixels, JPEG": (save(photo / 255, "JPEG", quality=85), 15),
     }
-    table = Table("upload", "kB", "digit, ms", "garment, ms", title="cost of one upload")
+    rows, samples = [], {}
     for name, (upload, repeats) in uploads.items():
-        row = [f"{cost_ms(upload, form, repeats):.3f}" for form in ("digit", "garment")]
-        table.add_row(name, f"{len(upload) / 1000:.1f}", *row)
-    console.print(table)
+        samples[name] = {form: cost_ms(upload, form, repeats) for form in ("digit", "garment")}
+        rows.append([name, f"{len(upload) / 1000:.1f}", *(f"{each:.3f}" for each in samples[name].values())])
+    columns = ("upload", "kB", "digit, ms", "garment, ms")
+    records.record("canonical", "cost", records.Table("cost of one upload", columns, rows), samples)
 
 
 def cost_ms(upload: bytes, form: str, repeats: int) -> float:
@@ -259,7 +261,7 @@ def main() -> None:
         if asked.wild_garments:
             print_mistakes(console, asked.garments, "garment", asked.wild_garments)
     if asked.only in (None, "costs"):
-        print_costs(console)
+        print_costs()
 
 
 if __name__ == "__main__":

@@ -89,8 +89,9 @@ def test_past_the_deadline_a_request_gets_504_and_the_next_is_answered(
     assert asyncio.run(post_all(server, [picture(6)]))[0].status_code == 200
 
 
-def test_a_caller_that_hangs_up_is_not_computed(start_server: StartServer, slow_models: Path) -> None:
-    server = start_server(models_dir=slow_models, max_batch=16)
+def test_a_caller_that_hangs_up_is_not_computed(start_server: StartServer, tmp_path: Path) -> None:
+    write_artifact(tmp_path, "mnist-cnn", slow_layers=400)  # 256 images take a second
+    server = start_server(models_dir=tmp_path, max_batch=16)
     dropped = 'digitserve_dropped_images_total{model="mnist-cnn",reason="caller_gone"}'
     request = httpx2.Request("POST", f"{server.url}{NEVER}", files=form(picture(5), 256))
     head = b"".join(b"%s: %s\r\n" % header for header in request.headers.raw)
