@@ -217,10 +217,17 @@ class Batcher:
 
     def _admit(self, images: int) -> None:
         self._refuse_when_closed()
-        taken = self._queued_images + self._reserved_images
-        if taken + images > self._max_queue or self._is_behind(time.monotonic()):
+        if self._has_room(images):
+            return
+        self._first_waiting()  # those whose caller has left take nobody's place
+        if not self._has_room(images):
             self._observer.dropped("shed", images)
+            taken = self._queued_images + self._reserved_images
             raise Overloaded(f"{taken} images are waiting already; try again in a second.")
+
+    def _has_room(self, images: int) -> bool:
+        taken = self._queued_images + self._reserved_images
+        return taken + images <= self._max_queue and not self._is_behind(time.monotonic())
 
     def _refuse_when_closed(self) -> None:
         if self._closed:
@@ -321,15 +328,7 @@ class Batcher:
         """All that waits, up to the largest batch; oldest first."""
         shares: list[_Share] = []
         room = self._max_batch
-        now = time.monotonic()
-        while self._queue and room:
-            submission = self._queue[0]
-            if now >= submission.arrived + submission.timeout_s:  # its timer waits for a turn too
-                self._expire(submission)
-                continue
-            if submission.caller_left():
-                self._drop(submission, "caller_gone", CallerGone("The connection closed before the answer."))
-                continue
+        while room and (submission := self._first_waiting()) is not None:
             images = submission.images[submission.taken : submission.taken + room]
             shares.append(_Share(submission, images))
             submission.taken += len(images)
@@ -338,6 +337,19 @@ class Batcher:
             if not submission.waiting:
                 self._queue.popleft()
         return shares
+
+    def _first_waiting(self) -> _Submission | None:
+        """The oldest submission, once those before it are dropped that are late or have lost their caller."""
+        now = time.monotonic()
+        while self._queue:
+            submission = self._queue[0]
+            if now >= submission.arrived + submission.timeout_s:  # its timer waits for a turn too
+                self._expire(submission)
+            elif submission.caller_left():
+                self._drop(submission, "caller_gone", CallerGone("The connection closed before the answer."))
+            else:
+                return submission
+        return None
 
     async def _compute_shares(self, shares: list[_Share]) -> None:
         """Compute one batch; when it fails, each share alone, so that only the culprit fails."""

@@ -367,6 +367,32 @@ def test_a_caller_that_has_left_when_its_turn_comes_is_not_computed() -> None:
     run(scenario)
 
 
+def test_a_caller_that_has_left_takes_nobodys_place_in_a_full_queue() -> None:
+    async def scenario() -> None:
+        network, recorder = Network(held=True), Recorder()
+        queue = batcher(network, recorder, max_queue=4)
+        first = asyncio.create_task(queue.submit(images(1), timeout_s=30))
+        await network.until_started()
+        left = False
+        leaving = queue.submit(images(2, 3, 4, 5), timeout_s=30, caller_left=lambda: left)
+        gone = asyncio.create_task(leaving)
+        await turns()
+        with pytest.raises(Overloaded, match=r"^4 images are waiting already; "):
+            await queue.submit(images(6), timeout_s=30)
+        left = True
+        other = asyncio.create_task(queue.submit(images(7), timeout_s=30))
+        await turns()
+        assert recorder.drops == [("shed", 1), ("caller_gone", 4)]
+        assert queue.queued_images == 1
+        network.released.set()
+        assert [answered(each) for each in await asyncio.gather(first, other)] == [[1], [7]]
+        with pytest.raises(CallerGone):
+            await gone
+        await queue.close()
+
+    run(scenario)
+
+
 def test_the_rest_of_a_large_submission_is_dropped_with_its_caller() -> None:
     async def scenario() -> None:
         network, recorder = Network(held=True), Recorder()
