@@ -31,7 +31,9 @@ ONE_TEMPERATURE_IS_TOO_FEW = {
     "fashion-mnist-resnet": 0.011,
 }
 SET_SIZE = {"mnist": 1.02, "fashion-mnist": 1.15}
-FLAGGED = {"mnist": 0.95, "fashion-mnist": 0.90}  # of patterns, and of the other dataset's images
+OTHER_DATASET_FLAGGED = {"mnist": 0.95, "fashion-mnist": 0.90}
+PATTERNS_FLAGGED = 0.95
+FEWER_CHECKERBOARDS_FLAGGED = {"fashion-mnist-resnet": 0.94}  # 182 of 192
 
 
 @pytest.fixture(scope="module", params=list_artifacts())
@@ -54,9 +56,11 @@ def test_the_page_shows_what_the_artifact_gives(evaluation: Evaluation) -> None:
 
 
 def test_patterns_and_the_other_dataset_are_flagged(served: Evaluation) -> None:
-    least = FLAGGED[served.artifact.metadata["dataset"]]
-    other, *patterns, _letters = served.families.values()
-    assert all(family.flagged >= least for family in (other, *patterns))
+    dataset = served.artifact.metadata["dataset"]
+    other, noise, checkerboards, _letters = served.families.values()
+    assert other.flagged >= OTHER_DATASET_FLAGGED[dataset]
+    assert noise.flagged >= PATTERNS_FLAGGED
+    assert checkerboards.flagged >= FEWER_CHECKERBOARDS_FLAGGED.get(served.name, PATTERNS_FLAGGED)
 
 
 def test_prediction_sets_are_small_and_never_empty(served: Evaluation) -> None:
