@@ -15,11 +15,11 @@ import numpy as np
 import onnx
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from training.architectures import SIDE, count_macs, count_weights
 from training.artifacts import Answers, Artifact
+from training.calibrate import calibrated_probabilities
 from training.data import SOURCES
 from training.errors import ExportRefused
 from training.measure import Accuracy
@@ -73,10 +73,13 @@ class Classifier(nn.Module):
     sum exp of the logits: the negative energy of Liu et al. 2020.
     """
 
-    def __init__(self, network: nn.Sequential, temperature: float, detector: Detector | None) -> None:
+    def __init__(
+        self, network: nn.Sequential, temperature: float, detector: Detector | None, floor: float = 0.0
+    ) -> None:
         super().__init__()
         self.network = network
         self.temperature = temperature
+        self.floor = floor
         self.detector = detector
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,7 +89,7 @@ class Classifier(nn.Module):
         typicality = (
             self.detector.typicality(features, logits) if self.detector else torch.logsumexp(logits, dim=1)
         )
-        return functional.softmax(logits / self.temperature, dim=1), typicality
+        return calibrated_probabilities(logits, self.temperature, self.floor), typicality
 
 
 def export(candidate: Candidate, test: Split, folder: Path, known: Accuracy | None = None) -> Shipped:
@@ -121,9 +124,10 @@ def export(candidate: Candidate, test: Split, folder: Path, known: Accuracy | No
 
 def classifier_of(candidate: Candidate) -> Classifier:
     """Return what the artifact will compute, on the CPU."""
-    temperature = candidate.calibration.temperature if candidate.calibration else 1.0
-    parts = copy.deepcopy((candidate.network, candidate.detector))
-    return Classifier(parts[0], temperature, parts[1]).cpu().eval()
+    fitted = candidate.calibration
+    temperature, floor = (fitted.temperature, fitted.probability_floor) if fitted else (1.0, 0.0)
+    network, detector = copy.deepcopy((candidate.network, candidate.detector))
+    return Classifier(network, temperature, detector, floor).cpu().eval()
 
 
 def _read_test_set(artifact: Artifact, test: Split) -> Accuracy:
@@ -133,7 +137,9 @@ def _read_test_set(artifact: Artifact, test: Split) -> Accuracy:
 
 def to_onnx(classifier: Classifier) -> onnx.ModelProto:
     """Return the graph of `classifier` for any batch size, with batch normalisation folded away."""
-    folded = Classifier(_fold(classifier.network), classifier.temperature, classifier.detector).eval()
+    folded = Classifier(
+        _fold(classifier.network), classifier.temperature, classifier.detector, classifier.floor
+    ).eval()
     example = torch.zeros(2, SIDE, SIDE, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations are not ours to mend

@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from real_server import ROOT, Server, StartServer
+from real_server import ROOT, Server, StartServer, free_port
 
 FOLDER = ROOT / "service" / "deploy" / "observability"
 DASHBOARD = json.loads((FOLDER / "grafana" / "dashboards" / "digitserve.json").read_text())
@@ -80,13 +78,6 @@ class Prometheus:
     def value(self, expression: str) -> float | None:
         result = self.query(expression)
         return float(result[0]["value"][1]) if result else None
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

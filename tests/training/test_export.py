@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CALIBRATION = Calibration(
     temperature=1.7,
+    probability_floor=0.02,
     expected_calibration_error=0.004,
     conformal_level=0.99,
     conformal_quantile=0.1 + 0.2,  # a number that only its repr reads back exactly
@@ -121,12 +122,14 @@ def test_without_calibration_its_keys_are_absent(tiny: Recipe, tmp_path: Path) -
     assert not absent & set(artifact.metadata)
 
 
-def test_normalisation_temperature_and_softmax_are_in_the_graph(tiny: Recipe, tmp_path: Path) -> None:
+def test_normalisation_and_calibration_are_in_the_graph(tiny: Recipe, tmp_path: Path) -> None:
     offered = candidate(changed(tiny, standardise=True))
     export(offered, TEST, tmp_path)
     answers = read_artifact("tiny", tmp_path).answer(TEST.images.numpy())
     logits = predict_logits(offered.network, TEST.images)
-    expected = torch.softmax(logits / 1.7, 1).numpy()
+    q = torch.softmax(logits, 1)
+    raised = (q**2 / (q + 0.02)) ** (1 / 1.7)
+    expected = (raised / raised.sum(1, keepdim=True)).numpy()
     assert np.abs(answers.probabilities - expected).max() < 1e-5
 
 
