@@ -25,6 +25,8 @@ RIM_COLOURS = 4  # that a photograph's ground has
 RIM_NEAR = (
     12  # units of CIELAB in 8 bits: at the rim so near to its colours is probably ground, inside less so
 )
+SHADING = 0.75  # what a difference in lightness counts of one in colour: light changes the former more
+JOINT = 5  # pixels of the working picture: what is no wider belongs to the floor, as the joints of tiles do
 TOLERANCE = 0.05  # of full scale, in any colour, within which a pixel is plain ground
 PLAIN = 0.9  # of the picture's edge has the ground's colour, or the ground is not plain
 GRAIN = 1.0  # pixels: deviation of the Gaussian that takes away the grain of the edge
@@ -114,6 +116,7 @@ def grab_cut(colours: Colours) -> Mask:
     """
     small = shrink(np.rint(colours * 255).astype(np.uint8), CUT_SIDE)
     lab = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), np.uint8)
+    lab[:, :, 0] = np.rint(lab[:, :, 0] * SHADING)
     mask = np.full(small.shape[:2], cv2.GC_PR_FGD, np.uint8)
     rim = [max(1, round(size * GROUND_RIM / 2)) for size in small.shape[:2]]
     mask[: rim[0]] = mask[-rim[0] :] = mask[:, : rim[1]] = mask[:, -rim[1] :] = cv2.GC_BGD
@@ -126,7 +129,14 @@ def grab_cut(colours: Colours) -> Mask:
     unused = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(lab, mask, (0, 0, 0, 0), *unused, CUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
     cloth = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
-    return np.asarray(cv2.resize(cloth, colours.shape[1::-1], interpolation=cv2.INTER_LINEAR) >= OPAQUE)
+    cut = np.asarray(cv2.resize(cloth, colours.shape[1::-1], interpolation=cv2.INTER_LINEAR) >= OPAQUE)
+    return without_joints(cut)
+
+
+def without_joints(cut: Mask) -> Mask:
+    """Take from a cut whatever is too narrow for a round brush of JOINT pixels."""
+    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (JOINT, JOINT))
+    return np.asarray(cv2.morphologyEx(cut.view(np.uint8), cv2.MORPH_OPEN, brush) > 0)
 
 
 def _away_from_rim(lab: NDArray[np.uint8], rim: Mask) -> Map:

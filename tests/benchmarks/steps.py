@@ -87,6 +87,8 @@ GARMENT_STEPS: Steps = {
     "slope of light": lambda: off(garments, "plain_ground", even_ground),
     "GrabCut": lambda: off(garments, "grab_cut", lambda colours: np.zeros(colours.shape[:2], bool)),
     "colours of the rim": lambda: off(garments, "RIM_NEAR", 0.0),
+    "shading": lambda: off(garments, "SHADING", 1.0),
+    "joints of a floor": lambda: off(garments, "without_joints", lambda cut: cut),
     "scraps": lambda: off(garments, "pieces", lambda mask: mask),
     "negative": lambda: off(garments, "bright", lambda light, cloth: light * cloth),
 }

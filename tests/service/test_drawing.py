@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from service.canonical import canonicalise, separate
 from service.digits import box
 from service.errors import EmptyImage
+from service.garments import without_joints
 from service.ink import full_contrast
 from service.sheet import find_sheet
 from service.strokes import find_rules
@@ -171,6 +172,18 @@ def test_a_garment_is_told_from_a_floor_of_many_colours() -> None:
     picture[40:120, 40:80] = (20, 30, 90)
     _, _, width, height = cv2.boundingRect(canonicalise(picture, "garment"))
     assert (height, abs(width - 14) <= 1) == (28, True), "80x40 pixels of it are the garment"
+
+
+def test_what_is_narrow_is_no_cloth() -> None:
+    cut = np.zeros((160, 120), bool)
+    cut[40:120, 40:80] = True
+    joints = cut.copy()
+    joints[79:82] = joints[:, 59:62] = True
+    found = without_joints(joints)
+    assert not (found & ~cut)[:, :36].any()
+    assert not (found & ~cut)[:36].any()
+    assert found[42:118, 42:78].all()
+    assert np.array_equal(without_joints(cut)[42:118], cut[42:118])
 
 
 def test_a_sheet_is_a_large_quadrangle_with_something_written_on_it() -> None:
