@@ -7,13 +7,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import httpx2
 import numpy as np
 import pytest
 from PIL import Image
 from real_server import ROOT, Server, StartServer
+
+from service.client import Client, Prediction, Retries
 
 FOLDERS = {"mnist-cnn": "MNIST", "fashion-mnist-cnn": "FashionMNIST"}
 IMAGES_A_REQUEST = 250
@@ -40,16 +41,19 @@ def encoded_test_set(folder: Path) -> tuple[list[bytes], np.ndarray[Any, Any]]:
     return pictures, read_idx(folder / "raw" / "t10k-labels-idx1-ubyte", 8)
 
 
-def ask(server: Server, model: str, canonical: str, pictures: list[bytes]) -> np.ndarray[Any, Any]:
+def ask(
+    server: Server, model: str, canonical: Literal["auto", "never"], pictures: list[bytes]
+) -> np.ndarray[Any, Any]:
     """The label index that the server gives each picture; -1 where it gives an error instead."""
-    url = f"{server.url}/predict?model={model}&canonical={canonical}"
+    patient = Retries(times=30)  # two such callers are more than a busy machine lets in at once
 
-    def ask_some(first: int) -> list[int]:
-        files = [("f", ("x", picture)) for picture in pictures[first : first + IMAGES_A_REQUEST]]
-        predictions = httpx2.post(url, files=files, timeout=60).json()["predictions"]
-        return [prediction.get("index", -1) for prediction in predictions]
+    with Client(server.url, timeout_s=60, retries=patient) as client, ThreadPoolExecutor(2) as pool:
 
-    with ThreadPoolExecutor(2) as pool:
+        def ask_some(first: int) -> list[int]:
+            some = pictures[first : first + IMAGES_A_REQUEST]
+            answer = client.predict(*some, model=model, canonical=canonical)
+            return [got.index if isinstance(got, Prediction) else -1 for got in answer.predictions]
+
         answers = pool.map(ask_some, range(0, len(pictures), IMAGES_A_REQUEST))
         return np.array([index for some in answers for index in some])
 
