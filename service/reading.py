@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import partial
 from typing import TypeVar
 
@@ -85,7 +86,7 @@ def _read_one(upload: Upload, read: Callable[[bytes], Read]) -> Read | ImageReje
         return read(upload)
     except ImageRejected as rejected:
         metrics.picture_rejected(rejected.code)
-        return rejected
+        return copy(rejected)  # without its traceback, whose frames hold the upload and lead back to here
 
 
 def readable(images: Sequence[Read | ImageRejected]) -> list[Read]:

@@ -86,19 +86,22 @@ async def read_body(request: Request, max_bytes: int, max_pending_bytes: int) ->
     chunks: list[bytes] = []
     received = 0
     more = True
-    while more and received <= DRAINED_BYTES:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise CallerGone("The connection closed before the whole body had arrived.")
-        more = message.get("more_body", False)
-        received += len(message["body"])
-        if received <= max_bytes:
-            chunks.append(message["body"])
-            if received > SMALL_BODY_BYTES:
-                IN_HAND.take(len(message["body"]), max_pending_bytes)
-    if received > max_bytes:
-        raise _too_large(max_bytes)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    try:
+        while more and received <= DRAINED_BYTES:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise CallerGone("The connection closed before the whole body had arrived.")
+            more = message.get("more_body", False)
+            received += len(message["body"])
+            if received <= max_bytes:
+                chunks.append(message["body"])
+                if received > SMALL_BODY_BYTES:
+                    IN_HAND.take(len(message["body"]), max_pending_bytes)
+        if received > max_bytes:
+            raise _too_large(max_bytes)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    finally:
+        chunks.clear()  # or the traceback of an error keeps them, uncounted, until the next collection
 
 
 def _too_large(max_bytes: int) -> RequestTooLarge:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
@@ -83,6 +84,9 @@ class Answered:
         response.headers.setdefault("server-timing", f"total;dur={seconds * 1000:.2f}")
         metrics.request_answered(self._path, response.status_code, seconds)
         logs.answered(self._path, response.status_code, request_id, seconds, failure)
+        if failure is not None:  # its traceback, and so this request's body, would stay until a collection
+            traceback.clear_frames(failure.__traceback__)
+            failure = None
         await send_answer(response, scope, receive, send)
 
 

@@ -408,6 +408,42 @@ def test_all_uploads_together_are_bounded(start_server: StartServer, tiny_models
     assert httpx2.post(f"{server.url}{PREDICT}", content=bytes(8 * 2**20)).status_code == 415, "room again"
 
 
+def test_uploads_that_begin_together_are_bounded(start_server: StartServer, tiny_models: Path) -> None:
+    """What 120 uploads had sent until they were refused is let go at once, for it counts no more."""
+    server = start_server(models_dir=tiny_models, max_pending_bytes=64 * 2**20)
+    memory = peak = resident_bytes(server)
+    head = HEAD + b"content-length: %d\r\n\r\n" % (8 * 2**20 + 1)
+    callers = {socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(120)}
+    try:
+        for caller in callers:
+            caller.sendall(head)
+        for _ in range(8):
+            for caller in list(callers):
+                try:
+                    caller.sendall(bytes(2**20))
+                except ConnectionError:
+                    callers.remove(caller)
+                    caller.close()
+            peak = max(peak, resident_bytes(server))
+    finally:
+        for caller in callers:
+            caller.close()
+    assert len(callers) <= 64, "the rest had to be refused"
+    assert peak < memory + 160 * 2**20
+    assert httpx2.post(f"{server.url}{PREDICT}", content=bytes(8 * 2**20)).status_code == 415, "room again"
+
+
+@pytest.mark.parametrize(
+    "upload", [bytes(8 * 2**20), b'{"images": ["' + b"A" * 8 * 2**20], ids=["noise", "JSON"]
+)
+def test_refused_uploads_are_let_go_one_by_one(server: Server, client: httpx2.Client, upload: bytes) -> None:
+    memory = peak = resident_bytes(server)
+    for _ in range(100):
+        assert client.post(PREDICT, content=upload).status_code in (400, 415)
+        peak = max(peak, resident_bytes(server))
+    assert peak < memory + 160 * 2**20
+
+
 def test_base64_in_odd_shapes_is_read_or_refused(client: httpx2.Client) -> None:
     good = b64encode(BODY).decode()
     odd = {good: 200, good + "=": 400, good[:60]: 422, "": 400, "data:image/png;base64," + good: 200}

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.requests import Request
+from tiny import write_artifact
 
+from service.access import Keys
+from service.app import web_app
+from service.draining import Drain
 from service.errors import BadRequest, CallerGone, DeadlineExceeded, Overloaded, RequestTooLarge
 from service.json_bodies import parse_json
 from service.reading import ImageReader
-from service.requests import DRAINED_BYTES, BodiesInHand, read_body
+from service.repository import Repository
+from service.requests import DRAINED_BYTES, SMALL_BODY_BYTES, BodiesInHand, read_body
+from service.settings import Settings
 
 
 def request(*messages: dict[str, Any], length: int | None = None) -> Request:
@@ -87,3 +97,66 @@ def test_reading_ends_when_the_deadline_has_passed() -> None:
     reader = ImageReader(max_pixels=1_000, timeout_s=-1)
     with pytest.raises(DeadlineExceeded):
         asyncio.run(reader.read([b"a picture"], "digit", "auto"))
+
+
+def test_what_had_arrived_of_a_refused_body_is_let_go_at_once() -> None:
+    first = bytes(SMALL_BODY_BYTES + 1)
+    asked = request(part(first, more=True))
+    before = sys.getrefcount(first)
+    with pytest.raises(Overloaded) as refused:
+        read(asked, max_bytes=10**6)
+    assert refused.tb is not None, "somebody still holds the error"
+    assert sys.getrefcount(first) == before
+
+
+FORM = b'--x\r\ncontent-disposition: form-data; name="a"; filename="b"\r\n\r\n%b\r\n--x--\r\n'
+CUT = b"\x89PNG\r\n\x1a\n" + bytes(2 * SMALL_BODY_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/predict", bytes(2 * SMALL_BODY_BYTES), 415),
+        ("/predict", CUT, 422),
+        ("/predict", CUT[:8], 422),
+        ("/predict", FORM % CUT, 422),
+        ("/predict", FORM[:-9] % CUT, 400),
+        ("/predict", b'{"images": [1, ' + b" " * 2 * SMALL_BODY_BYTES, 400),
+        ("/v2/models/mnist-cnn/infer", b"[" + b" " * 2 * SMALL_BODY_BYTES, 400),
+    ],
+)
+def test_a_refused_body_is_let_go_without_the_collector(
+    tmp_path: Path, path: str, body: bytes, status: int
+) -> None:
+    """A server that collects rarely would otherwise hold, uncounted, all that comes in a second."""
+    write_artifact(tmp_path, "mnist-cnn")
+    settings = Settings(models_dir=tmp_path)
+    repository = Repository(settings)
+    repository.open()
+    app = web_app(repository, Drain(drain_s=0, workers=1), Keys(None), settings)
+    kind = b"multipart/form-data; boundary=x" if body.startswith(b"--x") else b"a/b"
+    answered: list[int] = []
+
+    async def post() -> None:
+        messages = [part(body, more=False)]
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop()
+
+        async def send(message: Any) -> None:
+            answered.extend(message[key] for key in message if key == "status")
+
+        headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
+        scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+        await app(scope, receive, send)
+
+    before = sys.getrefcount(body)
+    gc.disable()
+    try:
+        asyncio.run(post())
+        give_up = time.monotonic() + 10  # a thread lets go of its work a moment after its answer
+        while sys.getrefcount(body) > before:
+            assert time.monotonic() < give_up, "something still holds the body"
+    finally:
+        gc.enable()
+    assert answered == [status]
