@@ -428,6 +428,7 @@ def test_uploads_that_begin_together_are_bounded(start_server: StartServer, tiny
     finally:
         for caller in callers:
             caller.close()
+    print(f"begun together: {len(callers)} of 120 not refused, {(peak - memory) / 2**20:.0f} MiB more")
     assert len(callers) <= 64, "the rest had to be refused"
     assert peak < memory + 160 * 2**20
     assert httpx2.post(f"{server.url}{PREDICT}", content=bytes(8 * 2**20)).status_code == 415, "room again"
@@ -441,6 +442,7 @@ def test_refused_uploads_are_let_go_one_by_one(server: Server, client: httpx2.Cl
     for _ in range(100):
         assert client.post(PREDICT, content=upload).status_code in (400, 415)
         peak = max(peak, resident_bytes(server))
+    print(f"refused one by one: {(peak - memory) / 2**20:.0f} MiB more")
     assert peak < memory + 160 * 2**20
 
 
