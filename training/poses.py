@@ -48,21 +48,81 @@ def change_some(
 
 
 def _paired(pixels: Tensor) -> Tensor:
-    """Put each shoe beside its mirror image: seen from above, toes up or down, or one behind the other."""
+    """Put each shoe beside its mirror image, seen from above, or behind another like it."""
     return torch.where(_drawn(pixels, 1, 1) < 0.7, _from_above(pixels), _one_behind(pixels))
 
 
 def _from_above(pixels: Tensor) -> Tensor:
-    """Turn each shoe by a quarter, give it the width of a sole, and join it and its mirror image."""
-    upright = torch.where(_drawn(pixels, 1, 1) < 0.5, pixels.rot90(1, (1, 2)), pixels.rot90(-1, (1, 2)))
-    middle, width = _extent(upright)
-    wanted = 0.34 + 0.14 * _drawn(pixels)  # half of the image's side is as wide as both can be
-    apart = wanted + 0.08 * _drawn(pixels)
-    narrowing, slant = width / 2 / wanted, 0.25 * (_drawn(pixels) - 0.5)
-    nothing, one = torch.zeros_like(wanted), torch.ones_like(wanted)
-    rows = (narrowing, slant, middle - apart * narrowing, nothing, one, nothing)
-    one_shoe = resample(upright, torch.stack(rows, 1).view(-1, 2, 3))
-    return torch.maximum(one_shoe, one_shoe.flip(2))
+    """Turn each shoe by a quarter, give most the outline and the opening of one seen from above, and pair it.
+
+    Seen from above a shoe is about as wide on one side as on the other, round at both ends, and open at the
+    heel; from the side, as catalogues show it, it is none of this.
+    """
+    toe = torch.where(_drawn(pixels, 1, 1) < 0.5, 1.0, -1.0)  # which way it points: down or up
+    upright = torch.where(toe > 0, pixels.rot90(1, (1, 2)), pixels.rot90(-1, (1, 2)))
+    shoe = _filling_width(upright)
+    shoe = torch.where(_drawn(pixels, 1, 1) < 0.7, torch.maximum(shoe, shoe.flip(2)), shoe)
+    shoe = shoe * (_sole(pixels, toe) | (_drawn(pixels, 1, 1) > 0.6))
+    shoe = torch.where(_drawn(pixels, 1, 1) < 0.6, _opened(shoe, toe), shoe)
+    return _side_by_side(shoe)
+
+
+def _filling_width(pixels: Tensor) -> Tensor:
+    """Stretch each image until its shoe is as wide as it."""
+    middle, width = _extent(pixels)
+    return resample(pixels, _map_of(pixels, across=(width / 2, 0.0, middle)))
+
+
+def _sole(pixels: Tensor, toe: Tensor) -> Tensor:
+    """Draw which pixels [n, 28, 28] a sole covers: a superellipse, narrower at the heel."""
+    across, down = _places(pixels)
+    wide = 0.92 + 0.3 * down * toe * _drawn(pixels, 1, 1) - 0.15 * _drawn(pixels, 1, 1)
+    roundness = 2.5 + 2 * _drawn(pixels, 1, 1)
+    return (across / wide).abs() ** 2.5 + down.abs() ** roundness < 1
+
+
+def _opened(shoe: Tensor, toe: Tensor) -> Tensor:
+    """Darken or paint over an ellipse near the heel, where one sees into a shoe."""
+    across, down = _places(shoe)
+    from_heel = down + toe * (0.3 + 0.25 * _drawn(shoe, 1, 1))
+    width, length = 0.4 + 0.35 * _drawn(shoe, 1, 1), 0.2 + 0.35 * _drawn(shoe, 1, 1)
+    inside = (across / width) ** 2 + (from_heel / length) ** 2 < 1
+    tone = _drawn(shoe, 1, 1)
+    painted = torch.where(_drawn(shoe, 1, 1) < 0.5, shoe * tone, tone)
+    return torch.where(inside & (shoe > 0.1), painted, shoe)
+
+
+def _side_by_side(shoe: Tensor) -> Tensor:
+    """Set each shoe, which fills the width, beside its mirror image, and turn half of the pairs a little."""
+    half_width = 0.28 + 0.22 * _drawn(shoe)  # with half of the image's side both fill it
+    apart = half_width * (0.95 + 0.4 * _drawn(shoe) ** 2)
+    slant = 0.4 * (_drawn(shoe) - 0.5)
+    one = resample(shoe, _map_of(shoe, across=(1 / half_width, slant, -apart / half_width)))
+    ahead = 0.25 * (_drawn(shoe) - 0.5) * (_drawn(shoe) < 0.5)
+    other = resample(one, _map_of(shoe, down=(0.0, 1.0, ahead))).flip(2)
+    angle = math.radians(50) * (_drawn(shoe) - 0.5) * (_drawn(shoe) < 0.5)
+    size = 0.95 + 0.2 * _drawn(shoe)
+    cosine, sine = angle.cos() * size, angle.sin() * size
+    return resample(
+        torch.maximum(one, other), _map_of(shoe, across=(cosine, -sine, 0.0), down=(sine, cosine, 0.0))
+    )
+
+
+def _map_of(
+    pixels: Tensor,
+    across: tuple[Tensor | float, Tensor | float, Tensor | float] = (1.0, 0.0, 0.0),
+    down: tuple[Tensor | float, Tensor | float, Tensor | float] = (0.0, 1.0, 0.0),
+) -> Tensor:
+    """Return affine maps [n, 2, 3] of these rows, each of a number for all images or of one [n] for each."""
+    nothing = torch.zeros(len(pixels), device=pixels.device)
+    return torch.stack([nothing + entry for entry in (*across, *down)], 1).view(-1, 2, 3)
+
+
+def _places(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where columns [1, 1, 28] and rows [1, 28, 1] are, in halves of the side from the middle."""
+    side = pixels.shape[2]
+    along = torch.linspace(-1 + 1 / side, 1 - 1 / side, side, device=pixels.device)
+    return along[None, None, :], along[None, :, None]
 
 
 def _extent(pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,11 +138,10 @@ def _one_behind(pixels: Tensor) -> Tensor:
     size = 0.75 + 0.15 * _drawn(pixels)
     aside = 0.25 * (_drawn(pixels) - 0.5)
     up = 0.12 + 0.25 * _drawn(pixels)
-    nothing = torch.zeros_like(size)
 
     def shoe(sign: float) -> Tensor:
-        rows = (1 / size, nothing, sign * aside / size, nothing, 1 / size, sign * up / size)
-        return resample(pixels, torch.stack(rows, 1).view(-1, 2, 3))
+        across, down = (1 / size, 0.0, sign * aside / size), (0.0, 1 / size, sign * up / size)
+        return resample(pixels, _map_of(pixels, across, down))
 
     front, behind = shoe(-1.0), shoe(1.0)
     return torch.where(front > 0.1, front, 0.85 * behind)
@@ -90,19 +149,17 @@ def _one_behind(pixels: Tensor) -> Tensor:
 
 def _spread(pixels: Tensor) -> Tensor:
     """Turn both sleeves outwards about the shoulders, after making room for them at the sides."""
-    side = pixels.shape[2]
-    across = torch.linspace(-1 + 1 / side, 1 - 1 / side, side, device=pixels.device)
+    across, _ = _places(pixels)
     body = pixels * (across.abs() <= SHOULDER_WIDTH)
     sleeve = pixels * (across > SHOULDER_WIDTH)  # the right one; the left one is its mirror's
     other = pixels.flip(2) * (across > SHOULDER_WIDTH)
     size = 0.6 + 0.2 * _drawn(pixels)
     angle = math.radians(20) + math.radians(60) * _drawn(pixels)
-    nothing = torch.zeros_like(size)
-    plain = torch.stack((1 / size, nothing, nothing, nothing, 1 / size, nothing), 1).view(-1, 2, 3)
     turned = _turned_about_shoulder(angle, size)
     left = resample(other, turned).flip(2)
     sleeves = torch.maximum(resample(sleeve, turned), left)
-    return torch.maximum(resample(body, plain), sleeves)
+    smaller = _map_of(pixels, across=(1 / size, 0.0, 0.0), down=(0.0, 1 / size, 0.0))
+    return torch.maximum(resample(body, smaller), sleeves)
 
 
 def _turned_about_shoulder(angle: Tensor, size: Tensor) -> Tensor:

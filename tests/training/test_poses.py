@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_training import TINY, changed
 
+from training import poses
 from training.augment import augment
 from training.errors import UsageError
 from training.poses import SHOES, SLEEVED, pose
@@ -66,15 +67,33 @@ def test_about_the_share_that_is_asked_for_takes_it(
     assert float(share) == pytest.approx(0.3, abs=0.12)
 
 
-def test_two_shoes_cover_more_than_one_and_many_lie_side_by_side_like_mirror_images() -> None:
+def test_two_shoes_cover_more_than_one_and_some_lie_side_by_side_like_mirror_images() -> None:
     after = posed(shoe(), changed(GARMENTS, pairs=1.0))[has(SHOES)]
     covered = (after > 0.1).float().mean((1, 2))
-    assert torch.all(covered > 0.8 * (shoe() > 0.1).float().mean())
+    assert float(covered.mean()) > 1.3 * float((shoe() > 0.1).float().mean())
     mirrored = torch.isclose(after, after.flip(2), atol=1e-5).flatten(1).all(1)
-    assert 0.55 < float(mirrored.float().mean()) < 0.85
+    assert 0.08 < float(mirrored.float().mean()) < 0.3  # half are turned, and of half one is ahead
     left, right = after[mirrored, :, :14], after[mirrored, :, 14:]
     assert torch.all(left.amax((1, 2)) > 0.4)
     assert torch.all(right.amax((1, 2)) > 0.4)
+
+
+def test_a_shoe_from_above_is_open_at_the_heel_round_at_the_ends_and_broader_at_the_toe() -> None:
+    torch.manual_seed(0)
+    bricks = torch.ones(400, 28, 28)
+    toe = torch.where(torch.rand(400, 1, 1) < 0.5, 1.0, -1.0)
+    seen = poses._opened(bricks, toe)
+    dark = seen < 0.99
+    assert 20 < float(dark.sum((1, 2)).float().mean()) < 400
+    halves = torch.stack((dark[:, :14].sum((1, 2)), dark[:, 14:].sum((1, 2))), 1)
+    at_heel, at_toe = torch.where(toe[:, 0] > 0, halves, halves.flip(1)).T
+    assert torch.all(at_heel >= at_toe)
+    sole = poses._sole(bricks, toe)
+    assert not sole[:, [0, 0, 27, 27], [0, 27, 0, 27]].any(), "corners are round"
+    assert sole[:, 14, 5:23].all()
+    ends = sole[:, [3, 24]].sum(2)  # [n, 2], how wide near both ends
+    heels, toes = torch.where(toe[:, 0] > 0, ends, ends.flip(1)).T
+    assert torch.all(toes >= heels)
 
 
 def test_spread_sleeves_reach_further_out_and_end_higher_than_they_hung() -> None:
