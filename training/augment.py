@@ -24,10 +24,11 @@ def augment(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     `labels` [batch] are class indices: some changes suit some classes alone. Randomness comes from PyTorch's
     generator of the pixels' device.
     """
-    pixels = write_elsewhere(pose(pixels, labels, recipe), labels, recipe)
     if recipe.flip:
         mirrored = torch.rand(len(pixels), 1, 1, device=pixels.device) < 0.5
         pixels = torch.where(mirrored, pixels.flip(2), pixels)
+    plain = pixels
+    pixels = write_elsewhere(pose(pixels, labels, recipe), labels, recipe)
     if recipe.stroke:
         pixels = _change_strokes(pixels, recipe.stroke)
     if _moves(recipe):
@@ -43,6 +44,9 @@ def augment(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
         pixels = _leave_ground(pixels, recipe.residue)
     if recipe.erasing:
         pixels = _erase(pixels, recipe.erasing)
+    if recipe.plain:
+        chosen = torch.rand(len(pixels), 1, 1, device=pixels.device) < recipe.plain
+        pixels = torch.where(chosen, plain, pixels)
     return pixels
 
 

@@ -67,6 +67,8 @@ class Recipe:
     """Probability that blobs of ground are left beside the digit or garment."""
     erasing: float = 0.0
     """Probability that a random rectangle is blanked."""
+    plain: float = 0.0
+    """Share of the images that are mirrored at most: what is moved gets blurred a little, uploads are not."""
 
     # training
     epochs: int
