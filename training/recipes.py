@@ -230,7 +230,6 @@ RECIPES: Final = {
             stroke=1.0,
             upstrokes=0.3,
             bars=0.3,
-            plain=0.3,
             epochs=30,
             batch_size=128,
             optimiser="adamw",
