@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from training.hands import write_elsewhere
 from training.poses import pose
+from training.randomness import choose
 from training.resampling import resample
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ def augment(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     generator of the pixels' device.
     """
     if recipe.flip:
-        mirrored = torch.rand(len(pixels), 1, 1, device=pixels.device) < 0.5
-        pixels = torch.where(mirrored, pixels.flip(2), pixels)
+        pixels = torch.where(choose(pixels, 0.5), pixels.flip(2), pixels)
     plain = pixels
     pixels = write_elsewhere(pose(pixels, labels, recipe), labels, recipe)
     if recipe.stroke:
@@ -45,8 +45,7 @@ def augment(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     if recipe.erasing:
         pixels = _erase(pixels, recipe.erasing)
     if recipe.plain:
-        chosen = torch.rand(len(pixels), 1, 1, device=pixels.device) < recipe.plain
-        pixels = torch.where(chosen, plain, pixels)
+        pixels = torch.where(choose(pixels, recipe.plain), plain, pixels)
     return pixels
 
 
@@ -133,7 +132,7 @@ def _leave_ground(pixels: Tensor, probability: float) -> Tensor:
     batch, side, _ = pixels.shape
     coarse = torch.randn(batch, 1, 6, 6, device=pixels.device)
     hills = functional.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=True)[:, 0]
-    chosen = torch.rand(batch, 1, 1, device=pixels.device) < probability
+    chosen = choose(pixels, probability)
     blobs = chosen & (hills > 0.6 + _upto(pixels, 0.8, 1, 1))
     return torch.maximum(pixels, blobs * _upto(pixels, 1.0, 1, 1))
 
@@ -150,5 +149,5 @@ def _erase(pixels: Tensor, probability: float) -> Tensor:
     places = torch.arange(side, device=device) + 0.5
     inside_rows = (places > top[:, None]) & (places < (top + height)[:, None])  # [batch, 28]
     inside_columns = (places > left[:, None]) & (places < (left + width)[:, None])
-    chosen = torch.rand(batch, 1, 1, device=device) < probability
+    chosen = choose(pixels, probability)
     return pixels.masked_fill(chosen & inside_rows[:, :, None] & inside_columns[:, None, :], 0.0)

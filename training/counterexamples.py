@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from training.architectures import SIDE
 from training.data import SOURCES
+from training.randomness import choose
 from training.resampling import resample
 from training.scribbles import DIGIT_BOX, draw_scribbles
 
@@ -40,7 +41,7 @@ def break_images(pixels: Tensor, recipe: Recipe) -> Tensor:
     parts = pixels.tensor_split(len(ways))
     broken = torch.cat([way(part) for way, part in zip(ways, parts, strict=True)])
     if are_digits:
-        chosen = _chance(broken, REPLACED_SHARE)
+        chosen = choose(broken, REPLACED_SHARE)
         broken = torch.where(chosen, place_digit(broken), broken)
     return broken
 
@@ -70,7 +71,7 @@ def _turn(pixels: Tensor) -> Tensor:
 
 
 def _mirror(pixels: Tensor) -> Tensor:
-    return torch.where(_chance(pixels, 0.5), pixels.flip(2), pixels.flip(1))
+    return torch.where(choose(pixels, 0.5), pixels.flip(2), pixels.flip(1))
 
 
 def _join(pixels: Tensor) -> Tensor:
@@ -123,7 +124,7 @@ def _invert(pixels: Tensor) -> Tensor:
 def _resize(pixels: Tensor) -> Tensor:
     """Shrink to about a half, or enlarge until parts are outside."""
     factor = torch.where(
-        _chance(pixels, 0.5)[:, 0, 0], _uniform(pixels, 0.4, 0.65), _uniform(pixels, 1.5, 2.2)
+        choose(pixels, 0.5)[:, 0, 0], _uniform(pixels, 0.4, 0.65), _uniform(pixels, 1.5, 2.2)
     )
     return _resample(pixels, torch.diag_embed(torch.stack((1 / factor, 1 / factor), 1)))
 
@@ -150,18 +151,13 @@ def _uniform(pixels: Tensor, low: float, high: float) -> Tensor:
     return torch.empty(len(pixels), device=pixels.device).uniform_(low, high)
 
 
-def _chance(pixels: Tensor, share: float) -> Tensor:
-    """Choose this share of the images: [n, 1, 1] of bool."""
-    return torch.rand(len(pixels), 1, 1, device=pixels.device) < share
-
-
 def _side(pixels: Tensor) -> Tensor:
     """Mark everything above, below, left or right of a line near the middle: [n, 28, 28] of bool."""
     places = torch.arange(SIDE, device=pixels.device)
     line = torch.randint(10, 18, (len(pixels), 1), device=pixels.device)
     before = (places < line) ^ (torch.rand(len(pixels), 1, device=pixels.device) < 0.5)  # [n, 28]
     rows, columns = before[:, :, None].expand(-1, -1, SIDE), before[:, None, :].expand(-1, SIDE, -1)
-    return torch.where(_chance(pixels, 0.5), rows, columns)
+    return torch.where(choose(pixels, 0.5), rows, columns)
 
 
 def _resample(

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from training.augment import augment
 from training.counterexamples import break_images
+from training.randomness import choose
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,7 +110,7 @@ def _examples(network: nn.Sequential, training: Split, recipe: Recipe) -> tuple[
     for places in torch.split(drawn, 1_000):
         pixels = training.images[places].float() / 255
         augmented = augment(pixels, training.labels[places], recipe)
-        plain = torch.rand(len(pixels), 1, 1, device=pixels.device) < 0.5
+        plain = choose(pixels, 0.5)
         both = torch.cat((torch.where(plain, pixels, augmented), break_images(augmented, recipe)))
         features.append(network[:-1](both))
         real.append(torch.arange(len(both), device=both.device) < len(pixels))

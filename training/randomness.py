@@ -39,6 +39,11 @@ def seed_device(seed: int, device: torch.device) -> None:
         torch.default_generator.manual_seed(seed)
 
 
+def choose(pixels: Tensor, share: float) -> Tensor:
+    """Choose this share of the images [n, 28, 28]: [n, 1, 1] of bool, from their device's generator."""
+    return torch.rand(len(pixels), 1, 1, device=pixels.device) < share
+
+
 def _seeds(*numbers: int, count: int) -> list[int]:
     """Return well-mixed seeds of 32 bits: PyTorch's CPU generator looks at no more of its seed."""
     seeds: list[int] = np.random.SeedSequence(numbers).generate_state(count).tolist()
