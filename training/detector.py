@@ -1,4 +1,4 @@
-"""How much an image looks like the training data: a small head on the network's features, and its energy."""
+"""How much an image looks like the training data: a small head on the network's features, and one score."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from training.architectures import CLASSES
 from training.augment import augment
 from training.counterexamples import break_images
 from training.randomness import choose
@@ -28,25 +29,65 @@ EPOCHS: Final = 10
 BATCH: Final = 256
 LEARNING_RATE: Final = 4e-3
 WEIGHT_DECAY: Final = 0.01
+AUGMENTED, BROKEN = -1, -2  # where an image as it is has its label
+RIDGE: Final = 1e-3  # of the features' mean variance, added to each: some never vary
+
+
+class Energy(nn.Module):
+    """log sum exp of the logits (Liu et al. 2020): how sure the network is of any of its classes."""
+
+    def forward(self, _features: Tensor, logits: Tensor) -> Tensor:
+        """Return [n, 1] from logits [n, 10]."""
+        return torch.logsumexp(logits, dim=1, keepdim=True)
+
+
+class Distance(nn.Module):
+    """Minus the squared Mahalanobis distance of the features from the nearest class (Lee et al. 2018).
+
+    The classes differ in their means and share one covariance, which `whiten` [features, features] turns into
+    unit variances; `centres` [classes, features] are the means in that measure.
+    """
+
+    whiten: Tensor
+    centres: Tensor
+
+    def __init__(self, features: Tensor, labels: Tensor) -> None:
+        """Fit to the features [n, features] of whole images with these labels [n]."""
+        super().__init__()
+        values = features.double()
+        present, places = torch.unique(labels, return_inverse=True)
+        means = torch.stack([values[places == place].mean(0) for place in range(len(present))])
+        within = values - means[places]
+        covariance = within.T @ within / len(values)
+        variances = covariance.diagonal()  # a view
+        variances += RIDGE * variances.mean().clamp(min=1e-12)
+        whiten = torch.linalg.cholesky(torch.linalg.inv(covariance))
+        self.register_buffer("whiten", whiten.float())
+        self.register_buffer("centres", (means @ whiten).float())
+
+    def forward(self, features: Tensor, _logits: Tensor) -> Tensor:
+        """Return [n, 1] from features [n, features]."""
+        ways = (features @ self.whiten)[:, None] - self.centres  # [n, classes, features]
+        return -ways.square().sum(2).amin(1, keepdim=True)
 
 
 class Detector(nn.Module):
     """Two opinions on whether an image is a training image or a broken one; both must say yes.
 
-    One is a hidden layer over the features that the network's last layer sees. The other is the energy of
-    Liu et al. 2020, log sum exp of the logits, through a logistic function: it hardly depends on what the
-    broken images were like.
+    One is a hidden layer over the features that the network's last layer sees. The other is one score through
+    a logistic function, which hardly depends on what the broken images were like.
     """
 
-    def __init__(self, features: int, units: int) -> None:
+    def __init__(self, features: int, units: int, score: Energy | Distance) -> None:
         super().__init__()
         self.hidden = nn.Linear(features, units)
         self.opinion = nn.Linear(units, 1)
-        self.energy = nn.Linear(1, 1)
+        self.score = score
+        self.trust = nn.Linear(1, 1)
 
-    def forward(self, features: Tensor, logits: Tensor) -> Tensor:
-        """Return the log odds of both opinions, [n, 2], from features [n, features] and logits [n, 10]."""
-        return functional.linear(self._evidence(features, logits), *self._last_layers())
+    def forward(self, features: Tensor, score: Tensor) -> Tensor:
+        """Return the log odds of both opinions, [n, 2], from features [n, features] and the score [n, 1]."""
+        return functional.linear(self._evidence(features, score), *self._last_layers())
 
     def typicality(self, features: Tensor, logits: Tensor) -> Tensor:
         """Return the least of both log odds and their sum, [n]: two mild doubts add up, trust never does.
@@ -55,17 +96,17 @@ class Detector(nn.Module):
         """
         terms = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], device=features.device)
         weight, bias = self._last_layers()
-        return functional.linear(self._evidence(features, logits), terms @ weight, terms @ bias).amin(dim=1)
+        evidence = self._evidence(features, self.score(features, logits))
+        return functional.linear(evidence, terms @ weight, terms @ bias).amin(dim=1)
 
-    def _evidence(self, features: Tensor, logits: Tensor) -> Tensor:
-        """Return the hidden values and the energy side by side, [n, units + 1]."""
-        hidden = functional.relu(self.hidden(features))
-        return torch.cat((hidden, torch.logsumexp(logits, dim=1, keepdim=True)), dim=1)
+    def _evidence(self, features: Tensor, score: Tensor) -> Tensor:
+        """Return the hidden values and the score side by side, [n, units + 1]."""
+        return torch.cat((functional.relu(self.hidden(features)), score), dim=1)
 
     def _last_layers(self) -> tuple[Tensor, Tensor]:
         """Return weight [2, units + 1] and bias [2] of both as one: every node of the graph costs time."""
-        weight: Tensor = torch.block_diag(self.opinion.weight, self.energy.weight)  # type: ignore[no-untyped-call]
-        return weight, torch.cat((self.opinion.bias, self.energy.bias))
+        weight: Tensor = torch.block_diag(self.opinion.weight, self.trust.weight)  # type: ignore[no-untyped-call]
+        return weight, torch.cat((self.opinion.bias, self.trust.bias))
 
 
 def units_for(features: int, macs: int) -> int:
@@ -76,6 +117,9 @@ def units_for(features: int, macs: int) -> int:
 def fit_detector(network: nn.Sequential, training: Split, recipe: Recipe, macs: int) -> Detector:
     """Learn to tell training images, as they are and augmented, from broken ones.
 
+    The score is the distance where that needs no more than a fortieth of the network's multiply-adds, which
+    grow with the square of the number of features, and the energy elsewhere.
+
     Args:
         network: trained, ending in the linear layer that gives the logits; it is not changed.
         training: images with their labels, on the network's device.
@@ -85,10 +129,13 @@ def fit_detector(network: nn.Sequential, training: Split, recipe: Recipe, macs: 
     device = training.images.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(recipe.seed)
-        features, real = _examples(network.eval(), training, recipe)
-        logits = network[-1](features).detach()
-        detector = Detector(features.shape[1], units_for(features.shape[1], macs)).to(device)
-        _train(detector, features, logits, real)
+        features, labels = _examples(network.eval(), training, recipe)
+        count = features.shape[1]
+        as_they_are = labels >= 0
+        affordable = count * (count + CLASSES) <= COST_SHARE * macs
+        score = Distance(features[as_they_are], labels[as_they_are]) if affordable else Energy()
+        detector = Detector(count, units_for(count, macs), score).to(device)
+        _train(detector, features, score(features, network[-1](features)).detach(), labels != BROKEN)
     return detector.eval()
 
 
@@ -104,41 +151,38 @@ def predict_typicality(network: nn.Sequential, detector: Detector, images: Tenso
 
 @torch.no_grad()
 def _examples(network: nn.Sequential, training: Split, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Return the features of as many real images as broken ones, [2n, features], and which are real, [2n]."""
-    features, real = [], []
+    """Return the features of as many real images as broken ones, [2n, features], and what they are, [2n].
+
+    That is the label of an image as it is, AUGMENTED or BROKEN.
+    """
+    features, kinds = [], []
     drawn = torch.randperm(len(training), device=training.images.device)[:IMAGES]
     for places in torch.split(drawn, 1_000):
-        pixels = training.images[places].float() / 255
-        augmented = augment(pixels, training.labels[places], recipe)
+        pixels, labels = training.images[places].float() / 255, training.labels[places]
+        augmented = augment(pixels, labels, recipe)
         plain = choose(pixels, 0.5)
         both = torch.cat((torch.where(plain, pixels, augmented), break_images(augmented, recipe)))
         features.append(network[:-1](both))
-        real.append(torch.arange(len(both), device=both.device) < len(pixels))
-    return torch.cat(features), torch.cat(real)
+        kinds += [labels.where(plain[:, 0, 0], AUGMENTED), torch.full_like(labels, BROKEN)]
+    return torch.cat(features), torch.cat(kinds)
 
 
-def _train(detector: Detector, features: Tensor, logits: Tensor, real: Tensor) -> None:
+def _train(detector: Detector, features: Tensor, scores: Tensor, real: Tensor) -> None:
     """Minimise the cross-entropy of both opinions; the scale of the inputs ends up in the weights."""
-    energy = torch.logsumexp(logits, dim=1, keepdim=True)
-    feature_scale, energy_scale = _scale(features), _scale(energy)
+    inputs = [(values, *_scale(values)) for values in (features, scores)]
     targets = real[:, None].float().expand(-1, 2)
     steps = math.ceil(len(real) / BATCH) * EPOCHS
     optimiser = torch.optim.AdamW(detector.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
     for _ in range(EPOCHS):
         for places in torch.split(torch.randperm(len(real), device=real.device), BATCH):
-            scaled = [
-                (inputs[places] - mean) / deviation
-                for inputs, (mean, deviation) in ((features, feature_scale), (energy, energy_scale))
-            ]
-            # logsumexp of one number is the number: the energy stands for the logits here
-            odds = detector(scaled[0], scaled[1])
+            odds = detector(*((values[places] - mean) / deviation for values, mean, deviation in inputs))
             optimiser.zero_grad()
             torch.autograd.backward(functional.binary_cross_entropy_with_logits(odds, targets[places]))
             optimiser.step()
             schedule.step()
-    _absorb(detector.hidden, *feature_scale)
-    _absorb(detector.energy, *energy_scale)
+    for layer, (_, mean, deviation) in zip((detector.hidden, detector.trust), inputs, strict=True):
+        _absorb(layer, mean, deviation)
 
 
 def _scale(inputs: Tensor) -> tuple[Tensor, Tensor]:

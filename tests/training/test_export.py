@@ -17,7 +17,7 @@ from training.architectures import build
 from training.artifacts import Artifact, list_artifacts, read_artifact
 from training.calibrate import Calibration
 from training.data import Split
-from training.detector import Detector, predict_typicality
+from training.detector import Detector, Distance, Energy, predict_typicality
 from training.errors import ArtifactMissing, ExportRefused
 from training.export import Candidate, classifier_of, export, require_agreement, to_onnx
 from training.fit import predict_logits
@@ -54,7 +54,7 @@ def candidate(recipe: Recipe, calibration: Calibration | None = CALIBRATION) -> 
     with torch.no_grad():
         for _ in range(5):
             network(torch.rand(64, 28, 28))
-    detector = Detector(network[-1].in_features, units=5).eval() if calibration else None
+    detector = Detector(network[-1].in_features, units=5, score=Energy()).eval() if calibration else None
     return Candidate(network.eval(), recipe, calibration, detector, commit="0123abc+")
 
 
@@ -133,10 +133,12 @@ def test_normalisation_and_calibration_are_in_the_graph(tiny: Recipe, tmp_path: 
     assert np.abs(answers.probabilities - expected).max() < 1e-5
 
 
-def test_typicality_is_the_detectors(shipped: Shipped) -> None:
+@pytest.mark.parametrize("kind", [Energy, Distance])
+def test_typicality_is_the_detectors(kind: type[Energy | Distance]) -> None:
     offered = candidate(changed(TINY, **NETWORKS["mlp"]))
     torch.manual_seed(3)
-    detector = Detector(16, units=5).eval()
+    score = Energy() if kind is Energy else Distance(torch.rand(1_200, 16), TEST.labels)
+    detector = Detector(16, units=5, score=score).eval()
     typicality = predict_typicality(offered.network, detector, TEST.images).numpy()
     graph = to_onnx(classifier_of(replace(offered, detector=detector)))
     answers = Artifact(graph.SerializeToString()).answer(TEST.images.numpy())
