@@ -283,8 +283,6 @@ RECIPES: Final = {
             schedule="one-cycle",
             weight_decay=0.05,
             label_smoothing=0.05,
-            teacher="fashion-mnist-resnet",
-            teacher_share=0.7,
             weight_averaging=0.998,
             precision="bfloat16",
         ),
