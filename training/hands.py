@@ -1,4 +1,7 @@
-"""Digits as much of the world writes them, and MNIST's Americans rarely: 1 with an upstroke, 7 with a bar."""
+"""Digits as much of the world writes them, and MNIST's Americans rarely.
+
+A 1 has an upstroke, a 7 a bar, and the tail of a 9 turns to the left.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
 ONE: Final = (1,)
 SEVEN: Final = (7,)
+NINE: Final = (9,)
 
 INK: Final = 0.5  # of full ink: what is darker belongs to the stem
 UPSTROKE_DEGREES: Final = (25.0, 50.0)  # between it and the stem,
@@ -27,11 +31,14 @@ BAR_LENGTH: Final = (0.3, 0.55)  # of the digit's height
 BAR_PLACE: Final = (0.4, 0.65)  # of the digit's height, below its top
 BAR_DEGREES: Final = (-15.0, 15.0)
 SEVENS_LENGTH: Final = 1.6  # of all strokes of a 7, in heights
+TAIL_LENGTH: Final = (0.25, 0.6)  # of the digit's height
+TAIL_RISE: Final = (0.0, 0.2)  # of the digit's height, at the tail's end
+NINES_LENGTH: Final = 2.2  # of all strokes of a 9, in heights
 PEN: Final = (0.8, 1.1)  # widths of the digit's own pen
 
 
 def write_elsewhere(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
-    """Return `pixels` [batch, 28, 28] with strokes on some ones and sevens, by the recipe's odds.
+    """Return `pixels` [batch, 28, 28] with strokes on some ones, sevens and nines, by the recipe's odds.
 
     `labels` [batch] are the digits.
     """
@@ -39,6 +46,8 @@ def write_elsewhere(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
         pixels = change_some(pixels, labels, ONE, recipe.upstrokes, _with_upstroke)
     if recipe.bars:
         pixels = change_some(pixels, labels, SEVEN, recipe.bars, _with_bar)
+    if recipe.tails:
+        pixels = change_some(pixels, labels, NINE, recipe.tails, _with_tail)
     return pixels
 
 
@@ -97,6 +106,19 @@ def _with_bar(pixels: Tensor) -> Tensor:
     x = _column(pixels, y)
     aside, down = half * angle.cos(), half * angle.sin()
     return torch.maximum(pixels, _line(pixels, (x - aside, y - down), (x + aside, y + down), pen))
+
+
+def _with_tail(pixels: Tensor) -> Tensor:
+    """Draw the tail on from the lower end of the stem: to the left, the second half of it rising."""
+    stem = _stem(pixels)
+    pen = stem.pen * _between(pixels, PEN) / NINES_LENGTH
+    bottom = stem.bottom - pen / 2
+    x = _column(pixels, bottom)
+    length = stem.height * _between(pixels, TAIL_LENGTH)
+    turn = x - length / 2, bottom
+    end = x - length, bottom - stem.height * _between(pixels, TAIL_RISE)
+    tail = torch.maximum(_line(pixels, (x, bottom), turn, pen), _line(pixels, turn, end, pen))
+    return torch.maximum(pixels, tail)
 
 
 def _line(pixels: Tensor, start: tuple[Tensor, Tensor], end: tuple[Tensor, Tensor], pen: Tensor) -> Tensor:

@@ -63,6 +63,8 @@ class Recipe:
     """Probability that a 1 gets an upstroke and maybe a foot, as much of the world writes it."""
     bars: float = 0.0
     """Probability that a 7 gets a bar."""
+    tails: float = 0.0
+    """Probability that the tail of a 9 turns to the left."""
     residue: float = 0.0
     """Probability that blobs of ground are left beside the digit or garment."""
     erasing: float = 0.0
@@ -103,8 +105,8 @@ class Recipe:
         """
         if (self.pairs or self.sleeves) and self.dataset != "fashion-mnist":
             raise UsageError(f"{self.name}: pairs and sleeves are for garments, not {self.dataset}.")
-        if (self.upstrokes or self.bars) and self.dataset != "mnist":
-            raise UsageError(f"{self.name}: upstrokes and bars are for digits, not {self.dataset}.")
+        if (self.upstrokes or self.bars or self.tails) and self.dataset != "mnist":
+            raise UsageError(f"{self.name}: upstrokes, bars and tails are for digits, not {self.dataset}.")
 
 
 RECIPES: Final = {
@@ -228,10 +230,11 @@ RECIPES: Final = {
             shift_pixels=2.0,
             elastic_pixels=0.6,
             stroke=1.0,
-            upstrokes=0.3,
-            bars=0.3,
+            upstrokes=0.4,
+            bars=0.4,
+            tails=0.4,
             plain=0.3,
-            epochs=60,
+            epochs=36,
             batch_size=128,
             optimiser="adamw",
             learning_rate=4e-3,
