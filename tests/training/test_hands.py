@@ -16,6 +16,9 @@ UPRIGHT = torch.zeros(28, 28)  # a 1 of four rows less than the image, two pixel
 UPRIGHT[4:24, 13:15] = 1.0
 SEVEN = UPRIGHT.clone()
 SEVEN[4:6, 5:15] = 1.0
+NINE = UPRIGHT.clone()
+NINE[4:14, 6:8] = 1.0
+NINE[[4, 5, 12, 13], 6:15] = 1.0
 
 
 def leaning() -> torch.Tensor:
@@ -34,7 +37,7 @@ def written(image: torch.Tensor, recipe: Recipe, label: int) -> torch.Tensor:
 
 
 each_stroke = pytest.mark.parametrize(
-    ("field", "image", "concerned"), [("upstrokes", UPRIGHT, 1), ("bars", SEVEN, 7)]
+    ("field", "image", "concerned"), [("upstrokes", UPRIGHT, 1), ("bars", SEVEN, 7), ("tails", NINE, 9)]
 )
 
 
@@ -87,6 +90,17 @@ def test_a_bar_crosses_the_stem_of_a_7_half_way_down() -> None:
     assert torch.all(added[:, :, 15:].amax((1, 2)) > 0.5)
 
 
+def test_a_tail_turns_to_the_left_from_the_lower_end_of_a_9_and_rises_at_most_a_little() -> None:
+    added = written(NINE, changed(TINY, tails=1.0), 9) - NINE
+    assert not added[:, 24:].any(), "nothing hangs below the digit"
+    assert not added[:, :17].any()
+    assert not added[:, :20, 13:].any()
+    columns = (added > 0.5).any(1)
+    assert not columns[:, 15:].any()
+    assert torch.all(columns[:, 10:13])
+    assert 4 <= columns.sum(1).min() < columns.sum(1).max() <= 14
+
+
 def test_the_stroke_is_about_as_broad_as_the_pen() -> None:
     bold = torch.nn.functional.max_pool2d(SEVEN[None], 3, 1, 1)[0]  # four pixels wide
     thin, broad = (
@@ -96,7 +110,7 @@ def test_the_stroke_is_about_as_broad_as_the_pen() -> None:
     assert broad > 1.4 * thin
 
 
-@pytest.mark.parametrize("field", ["upstrokes", "bars"])
+@pytest.mark.parametrize("field", ["upstrokes", "bars", "tails"])
 def test_garments_are_not_written(field: str) -> None:
-    with pytest.raises(UsageError, match=r"^tiny: upstrokes and bars are for digits, not fashion-mnist\.$"):
+    with pytest.raises(UsageError, match=r"^tiny: upstrokes, bars and tails are for digits, not fashion-mni"):
         changed(TINY, dataset="fashion-mnist", **{field: 0.5})
