@@ -1,6 +1,6 @@
 """Digits as much of the world writes them, and MNIST's Americans rarely.
 
-A 1 has an upstroke, a 7 a bar, and the tail of a 9 turns to the left.
+A 1 has an upstroke, a 7 a bar, the right stroke of a 4 is a stub, and the tail of a 9 turns to the left.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from training.recipes import Recipe
 
 ONE: Final = (1,)
+FOUR: Final = (4,)
 SEVEN: Final = (7,)
 NINE: Final = (9,)
 
@@ -31,6 +32,14 @@ BAR_LENGTH: Final = (0.3, 0.55)  # of the digit's height
 BAR_PLACE: Final = (0.4, 0.65)  # of the digit's height, below its top
 BAR_DEGREES: Final = (-15.0, 15.0)
 SEVENS_LENGTH: Final = 1.6  # of all strokes of a 7, in heights
+FOUR_BAR: Final = (0.6, 0.8)  # of the digit's height, below its top
+FOUR_SLANT: Final = (0.15, 0.5)  # how far the left stroke runs to the left, in heights
+FOUR_WIDTH: Final = (0.4, 0.7)  # of the bar, in heights
+STUB_RISE: Final = (0.15, 0.45)  # above the bar, in heights
+STUB_PLACE: Final = (0.6, 1.0)  # where the stub crosses the bar, of its width from the left
+STUB_SLANT: Final = (-0.1, 0.25)  # how far the stub runs to the left, in heights
+BAR_RISE: Final = (-0.08, 0.12)  # of a 4's bar from left to right, in heights
+FOURS_LENGTH: Final = 2.2  # of all strokes of a 4, in heights
 TAIL_LENGTH: Final = (0.25, 0.6)  # of the digit's height
 TAIL_RISE: Final = (0.0, 0.2)  # of the digit's height, at the tail's end
 NINES_LENGTH: Final = 2.2  # of all strokes of a 9, in heights
@@ -38,14 +47,16 @@ PEN: Final = (0.8, 1.1)  # widths of the digit's own pen
 
 
 def write_elsewhere(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
-    """Return `pixels` [batch, 28, 28] with strokes on some ones, sevens and nines, by the recipe's odds.
+    """Return `pixels` [batch, 28, 28] with some digits written so, by the recipe's odds.
 
-    `labels` [batch] are the digits.
+    `labels` [batch] are the digits. A 4 is drawn anew, as tall and with such a pen; others get a stroke more.
     """
     if recipe.upstrokes:
         pixels = change_some(pixels, labels, ONE, recipe.upstrokes, _with_upstroke)
     if recipe.bars:
         pixels = change_some(pixels, labels, SEVEN, recipe.bars, _with_bar)
+    if recipe.stubs:
+        pixels = change_some(pixels, labels, FOUR, recipe.stubs, _with_stub)
     if recipe.tails:
         pixels = change_some(pixels, labels, NINE, recipe.tails, _with_tail)
     return pixels
@@ -106,6 +117,33 @@ def _with_bar(pixels: Tensor) -> Tensor:
     x = _column(pixels, y)
     aside, down = half * angle.cos(), half * angle.sin()
     return torch.maximum(pixels, _line(pixels, (x - aside, y - down), (x + aside, y + down), pen))
+
+
+def _with_stub(pixels: Tensor) -> Tensor:
+    """Draw each 4 anew: down to the left, along the bar, and a short stroke across the bar's right half."""
+    stem = _stem(pixels)
+    pen = stem.pen * _between(pixels, PEN) / FOURS_LENGTH
+    height = stem.height - pen
+    left = -_between(pixels, FOUR_SLANT)
+    width, bar = _between(pixels, FOUR_WIDTH), _between(pixels, FOUR_BAR)
+    cross = left + width * _between(pixels, STUB_PLACE)
+    slant, above = _between(pixels, STUB_SLANT), _between(pixels, STUB_RISE)
+    rise = _between(pixels, BAR_RISE)
+    nought = torch.zeros_like(bar)
+    strokes = (  # x and y of both ends, in heights from the top of the left stroke
+        (nought, nought, left, bar),
+        (left, bar, left + width, bar - rise),
+        (cross + slant / 2, bar - above, cross - slant / 2, nought + 1),
+    )
+    lengths = torch.stack([torch.hypot(c - a, d - b) for a, b, c, d in strokes])
+    middles = torch.stack([(a + c) / 2 for a, _, c, _ in strokes])
+    start = (pixels.shape[2] - 1) / 2 - height * (lengths * middles).sum(0) / lengths.sum(0)
+    top = stem.top + pen / 2
+    drawn = torch.zeros_like(pixels)
+    for a, b, c, d in strokes:
+        ends = (start + height * a, top + height * b), (start + height * c, top + height * d)
+        drawn = torch.maximum(drawn, _line(pixels, *ends, pen))
+    return drawn
 
 
 def _with_tail(pixels: Tensor) -> Tensor:

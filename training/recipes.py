@@ -63,6 +63,8 @@ class Recipe:
     """Probability that a 1 gets an upstroke and maybe a foot, as much of the world writes it."""
     bars: float = 0.0
     """Probability that a 7 gets a bar."""
+    stubs: float = 0.0
+    """Probability that a 4 is drawn anew, its right stroke a stub across the bar."""
     tails: float = 0.0
     """Probability that the tail of a 9 turns to the left."""
     residue: float = 0.0
@@ -105,8 +107,10 @@ class Recipe:
         """
         if (self.pairs or self.sleeves) and self.dataset != "fashion-mnist":
             raise UsageError(f"{self.name}: pairs and sleeves are for garments, not {self.dataset}.")
-        if (self.upstrokes or self.bars or self.tails) and self.dataset != "mnist":
-            raise UsageError(f"{self.name}: upstrokes, bars and tails are for digits, not {self.dataset}.")
+        if (self.upstrokes or self.bars or self.stubs or self.tails) and self.dataset != "mnist":
+            raise UsageError(
+                f"{self.name}: upstrokes, bars, stubs and tails are for digits, not {self.dataset}."
+            )
 
 
 RECIPES: Final = {
@@ -232,7 +236,10 @@ RECIPES: Final = {
             stroke=1.0,
             upstrokes=0.3,
             bars=0.3,
-            epochs=30,
+            stubs=0.2,
+            tails=0.4,
+            plain=0.3,
+            epochs=36,
             batch_size=128,
             optimiser="adamw",
             learning_rate=4e-3,
