@@ -16,6 +16,9 @@ UPRIGHT = torch.zeros(28, 28)  # a 1 of four rows less than the image, two pixel
 UPRIGHT[4:24, 13:15] = 1.0
 SEVEN = UPRIGHT.clone()
 SEVEN[4:6, 5:15] = 1.0
+FOUR = UPRIGHT.clone()  # closed at the top, and its right stroke is the longest
+FOUR[[4, 5, 14, 15], 5:20] = 1.0
+FOUR[4:16, 5:7] = 1.0
 NINE = UPRIGHT.clone()
 NINE[4:14, 6:8] = 1.0
 NINE[[4, 5, 12, 13], 6:15] = 1.0
@@ -39,22 +42,31 @@ def written(image: torch.Tensor, recipe: Recipe, label: int) -> torch.Tensor:
 each_stroke = pytest.mark.parametrize(
     ("field", "image", "concerned"), [("upstrokes", UPRIGHT, 1), ("bars", SEVEN, 7), ("tails", NINE, 9)]
 )
+each_change = pytest.mark.parametrize(
+    ("field", "image", "concerned"),
+    [("upstrokes", UPRIGHT, 1), ("bars", SEVEN, 7), ("stubs", FOUR, 4), ("tails", NINE, 9)],
+)
 
 
-@each_stroke
-def test_only_digits_that_are_written_so_get_the_stroke_and_lose_nothing(
+@each_change
+def test_only_digits_that_are_written_so_change_each_in_its_own_way(
     field: str, image: torch.Tensor, concerned: int
 ) -> None:
     torch.manual_seed(0)
     after = augment(image.repeat(len(LABELS), 1, 1), LABELS, changed(TINY, **{field: 1.0}))
     changes = (after != image).flatten(1).any(1)
     assert torch.equal(changes, LABELS.eq(concerned))
-    assert torch.all(after >= image)
+    assert after.min() >= 0
     assert after.max() <= 1
     assert len({one.numpy().tobytes() for one in after[changes]}) == 40
 
 
 @each_stroke
+def test_a_digit_that_gets_a_stroke_loses_nothing(field: str, image: torch.Tensor, concerned: int) -> None:
+    assert torch.all(written(image, changed(TINY, **{field: 1.0}), concerned) >= image)
+
+
+@each_change
 def test_about_the_share_that_is_asked_for_gets_it(field: str, image: torch.Tensor, concerned: int) -> None:
     after = written(image, changed(TINY, **{field: 0.3}), concerned)
     assert float((after != image).flatten(1).any(1).float().mean()) == pytest.approx(0.3, abs=0.2)
@@ -90,6 +102,24 @@ def test_a_bar_crosses_the_stem_of_a_7_half_way_down() -> None:
     assert torch.all(added[:, :, 15:].amax((1, 2)) > 0.5)
 
 
+def test_a_4_with_a_stub_is_open_at_the_top_as_tall_as_before_and_stands_on_the_stub() -> None:
+    drawn = written(FOUR, changed(TINY, stubs=1.0), 4) > 0.25
+    assert torch.all(drawn.any(2)[:, 4:24].all(1))
+    assert not drawn[:, :4].any()
+    assert not drawn[:, 24:].any()
+    rightmost = [one.any(0).nonzero()[:, 0].max() for one in drawn]
+    for one, right in zip(drawn, rightmost, strict=True):
+        above, below = one[4:7].nonzero(), one[21:24].nonzero()
+        assert above[:, 1].max() < right, "the left stroke alone reaches the top"
+        assert below[:, 1].min() > one.any(0).nonzero()[:, 0].min(), "the stub alone reaches the bottom"
+
+
+def test_a_4_with_a_stub_lies_in_the_middle_as_canonical_digits_do() -> None:
+    drawn = written(FOUR, changed(TINY, stubs=1.0), 4)
+    columns = (drawn.sum(1) @ torch.arange(28.0)) / drawn.sum((1, 2))
+    assert torch.all((columns - 13.5).abs() < 1)
+
+
 def test_a_tail_turns_to_the_left_from_the_lower_end_of_a_9_and_rises_at_most_a_little() -> None:
     added = written(NINE, changed(TINY, tails=1.0), 9) - NINE
     assert not added[:, 24:].any(), "nothing hangs below the digit"
@@ -110,7 +140,7 @@ def test_the_stroke_is_about_as_broad_as_the_pen() -> None:
     assert broad > 1.4 * thin
 
 
-@pytest.mark.parametrize("field", ["upstrokes", "bars", "tails"])
+@pytest.mark.parametrize("field", ["upstrokes", "bars", "stubs", "tails"])
 def test_garments_are_not_written(field: str) -> None:
-    with pytest.raises(UsageError, match=r"^tiny: upstrokes, bars and tails are for digits, not fashion-mni"):
+    with pytest.raises(UsageError, match=r"^tiny: upstrokes, bars, stubs and tails are for digits, not"):
         changed(TINY, dataset="fashion-mnist", **{field: 0.5})
