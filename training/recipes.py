@@ -66,7 +66,7 @@ class Recipe:
     stubs: float = 0.0
     """Probability that a 4 is drawn anew, its right stroke a stub across the bar."""
     tails: float = 0.0
-    """Probability that the tail of a 9 turns to the left."""
+    """Probability that a 9 is drawn anew, its tail turning to the left."""
     residue: float = 0.0
     """Probability that blobs of ground are left beside the digit or garment."""
     erasing: float = 0.0
@@ -236,8 +236,8 @@ RECIPES: Final = {
             stroke=1.0,
             upstrokes=0.3,
             bars=0.3,
-            stubs=0.2,
-            tails=0.4,
+            stubs=0.3,
+            tails=0.3,
             plain=0.3,
             epochs=36,
             batch_size=128,
