@@ -141,7 +141,7 @@ def _with_stub(pixels: Tensor) -> Tensor:
 
 
 def _with_tail(pixels: Tensor) -> Tensor:
-    """Draw each 9 anew: a loop, a stem down from its right side, and a tail to the left, rising in the end."""
+    """Draw each 9 anew: a loop, a stem down from its right side, and a tail to the left, rising at last."""
     nought = torch.zeros(len(pixels), device=pixels.device)
     across, high = _between(pixels, LOOP_WIDTH) / 2, _between(pixels, LOOP_HEIGHT) / 2
     angles = torch.linspace(0, 2 * math.pi, LOOP_CORNERS + 1).tolist()
