@@ -42,10 +42,10 @@ def augment(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
         pixels = pixels.clamp(0, 1)
     if recipe.residue:
         pixels = _leave_ground(pixels, recipe.residue)
-    if recipe.erasing:
-        pixels = _erase(pixels, recipe.erasing)
     if recipe.plain:
         pixels = torch.where(choose(pixels, recipe.plain), plain, pixels)
+    if recipe.erasing:
+        pixels = _erase(pixels, recipe.erasing)
     return pixels
 
 

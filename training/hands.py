@@ -98,7 +98,7 @@ def _column(pixels: Tensor, row: Tensor) -> Tensor:
     return (ink @ rows.to(ink.dtype)) / ink.sum(1).clamp(min=1e-6)
 
 
-def _with_upstroke(pixels: Tensor) -> Tensor:
+def _with_upstroke(pixels: Tensor, _labels: Tensor) -> Tensor:
     stem = _stem(pixels)
     pen = stem.pen * _between(pixels, PEN)
     length = stem.height * _between(pixels, UPSTROKE_LENGTH)
@@ -115,7 +115,7 @@ def _with_upstroke(pixels: Tensor) -> Tensor:
     return torch.maximum(written, foot * stands[:, None, None])
 
 
-def _with_bar(pixels: Tensor) -> Tensor:
+def _with_bar(pixels: Tensor, _labels: Tensor) -> Tensor:
     stem = _stem(pixels)
     # Two strokes share the ink of a 7: its top is nearly as long as its stem.
     pen = stem.pen * _between(pixels, PEN) / SEVENS_LENGTH
@@ -127,7 +127,7 @@ def _with_bar(pixels: Tensor) -> Tensor:
     return torch.maximum(pixels, _line(pixels, (x - aside, y - down), (x + aside, y + down), pen))
 
 
-def _with_stub(pixels: Tensor) -> Tensor:
+def _with_stub(pixels: Tensor, _labels: Tensor) -> Tensor:
     """Draw each 4 anew: down to the left, along the bar, and a short stroke across the bar's right half."""
     nought = torch.zeros(len(pixels), device=pixels.device)
     left, bar = -_between(pixels, FOUR_SLANT), _between(pixels, FOUR_BAR)
@@ -140,7 +140,7 @@ def _with_stub(pixels: Tensor) -> Tensor:
     return _drawn(pixels, FOURS_LENGTH, [((nought, nought), corner), (corner, bar_end), stub])
 
 
-def _with_tail(pixels: Tensor) -> Tensor:
+def _with_tail(pixels: Tensor, _labels: Tensor) -> Tensor:
     """Draw each 9 anew: a loop, a stem down from its right side, and a tail to the left, rising at last."""
     nought = torch.zeros(len(pixels), device=pixels.device)
     across, high = _between(pixels, LOOP_WIDTH) / 2, _between(pixels, LOOP_HEIGHT) / 2

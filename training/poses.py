@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 import torch
+from torch.nn import functional
 
 from training.resampling import resample
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from training.recipes import Recipe
 
 # indices of Fashion-MNIST's labels
-SHOES: Final = (5, 7, 9)  # sandal, sneaker, ankle boot
+SANDAL, SNEAKER, BOOT = 5, 7, 9
+SHOES: Final = (SANDAL, SNEAKER, BOOT)
 SLEEVED: Final = (2, 4, 6)  # pullover, coat, shirt
 
 SHOULDER_WIDTH: Final = 0.42  # half of a body's width, in halves of the image's side
@@ -37,59 +39,85 @@ def pose(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
 
 
 def change_some(
-    pixels: Tensor, labels: Tensor, of: tuple[int, ...], odds: float, change: Callable[[Tensor], Tensor]
+    pixels: Tensor,
+    labels: Tensor,
+    of: tuple[int, ...],
+    odds: float,
+    change: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """Return a copy in which this share of the images with the labels `of` is changed."""
+    """Return a copy in which this share of the images with the labels `of` is changed; `change` sees both."""
     wanted = torch.isin(labels, torch.tensor(of, device=labels.device))
     places = (wanted & (torch.rand(len(labels), device=labels.device) < odds)).nonzero()[:, 0]
     if len(places) == 0:
         return pixels
-    return pixels.index_copy(0, places, change(pixels.index_select(0, places)))
+    return pixels.index_copy(0, places, change(pixels[places], labels[places]))
 
 
-def _paired(pixels: Tensor) -> Tensor:
+def _paired(pixels: Tensor, labels: Tensor) -> Tensor:
     """Put each shoe beside its mirror image, seen from above, or behind another like it."""
-    return torch.where(_drawn(pixels, 1, 1) < 0.7, _from_above(pixels), _one_behind(pixels))
+    return torch.where(_drawn(pixels, 1, 1) < 0.7, _from_above(pixels, labels), _one_behind(pixels))
 
 
-def _from_above(pixels: Tensor) -> Tensor:
-    """Turn each shoe by a quarter, give most the outline and the opening of one seen from above, and pair it.
+def _from_above(pixels: Tensor, labels: Tensor) -> Tensor:
+    """Draw each shoe anew as one looks down on it, and pair it.
 
-    Seen from above a shoe is about as wide on one side as on the other, round at both ends, and open at the
-    heel; from the side, as catalogues show it, it is none of this.
+    A catalogue's side view holds nothing of this: a shoe that is round at both ends and narrower at the
+    heel, on a sandal the sole and straps across it, on the others laces, and a hole that the foot goes into.
     """
-    toe = torch.where(_drawn(pixels, 1, 1) < 0.5, 1.0, -1.0)  # which way it points: down or up
-    upright = torch.where(toe > 0, pixels.rot90(1, (1, 2)), pixels.rot90(-1, (1, 2)))
-    shoe = _filling_width(upright)
-    shoe = torch.where(_drawn(pixels, 1, 1) < 0.7, torch.maximum(shoe, shoe.flip(2)), shoe)
-    shoe = shoe * (_sole(pixels, toe) | (_drawn(pixels, 1, 1) > 0.6))
-    shoe = torch.where(_drawn(pixels, 1, 1) < 0.6, _opened(shoe, toe), shoe)
-    return _side_by_side(shoe)
-
-
-def _filling_width(pixels: Tensor) -> Tensor:
-    """Stretch each image until its shoe is as wide as it."""
-    middle, width = _extent(pixels)
-    return resample(pixels, _map_of(pixels, across=(width / 2, 0.0, middle)))
-
-
-def _sole(pixels: Tensor, toe: Tensor) -> Tensor:
-    """Draw which pixels [n, 28, 28] a sole covers: a superellipse, narrower at the heel."""
     across, down = _places(pixels)
-    wide = 0.92 + 0.3 * down * toe * _drawn(pixels, 1, 1) - 0.15 * _drawn(pixels, 1, 1)
-    roundness = 2.5 + 2 * _drawn(pixels, 1, 1)
-    return (across / wide).abs() ** 2.5 + down.abs() ** roundness < 1
+    along = down * torch.where(_drawn(pixels, 1, 1) < 0.5, 1.0, -1.0)  # from -1 at the heel to 1 at the toe
+    across = across - 0.3 * (_drawn(pixels, 1, 1) - 0.5) * (1 - along**2)
+    wide = _between(pixels, 0.75, 1.0) + _between(pixels, 0.0, 0.25) * along
+    from_middle = (across / wide).abs() ** 2.5 + along.abs() ** _between(pixels, 1.8, 4.0)  # 1 at the edge
+    sandal = labels[:, None, None].eq(SANDAL)
+    shoe = torch.where(sandal, _straps(across, along, pixels), _upper(across, along, from_middle, labels))
+    light = torch.randn(len(pixels), 1, 5, 5, device=pixels.device)
+    light = functional.interpolate(light, size=pixels.shape[1:], mode="bilinear", align_corners=True)[:, 0]
+    shoe = shoe * (1 + _between(pixels, 0.0, 0.25) * light + 0.05 * torch.randn_like(pixels))
+    return _side_by_side(shoe.clamp(0.1, 1) * (from_middle < 1))
 
 
-def _opened(shoe: Tensor, toe: Tensor) -> Tensor:
-    """Darken or paint over an ellipse near the heel, where one sees into a shoe."""
-    across, down = _places(shoe)
-    from_heel = down + toe * (0.3 + 0.25 * _drawn(shoe, 1, 1))
-    width, length = 0.4 + 0.35 * _drawn(shoe, 1, 1), 0.2 + 0.35 * _drawn(shoe, 1, 1)
-    inside = (across / width) ** 2 + (from_heel / length) ** 2 < 1
-    tone = _drawn(shoe, 1, 1)
-    painted = torch.where(_drawn(shoe, 1, 1) < 0.5, shoe * tone, tone)
-    return torch.where(inside & (shoe > 0.1), painted, shoe)
+def _straps(across: Tensor, along: Tensor, pixels: Tensor) -> Tensor:
+    """Draw a sole and one to four straps across it, each at its odds and within its bounds of place."""
+    sole, step = _between(pixels, 0.15, 0.95), _between(pixels, 0.2, 0.6)
+    step = torch.where(_drawn(pixels, 1, 1) < 0.5, step, -step)
+    strap = torch.where((sole + step > 1) | (sole + step < 0.1), sole - step, sole + step)
+    sandal = sole + _between(pixels, -0.2, 0.2) * along
+    for odds, first, last in ((1.0, 0.1, 0.7), (0.6, 0.0, 0.6), (0.3, -0.4, 0.3), (0.5, -0.8, -0.3)):
+        line = _between(pixels, first, last) + _between(pixels, -0.4, 0.4) * across
+        band = (along - line).abs() < _between(pixels, 0.06, 0.22)
+        sandal = torch.where(band & (_drawn(pixels, 1, 1) < odds), strap, sandal)
+    return sandal
+
+
+def _upper(across: Tensor, along: Tensor, from_middle: Tensor, labels: Tensor) -> Tensor:
+    """Draw what covers a foot: a rim, a toecap and laces, each on some shoes, and the hole at the heel.
+
+    Boots are of less different tones, and mostly dark, which is bright in a canonical image.
+    """
+    boot = labels[:, None, None].eq(BOOT)
+    leather = torch.where(boot, _between(labels, 0.5, 1.0), _between(labels, 0.2, 1.0))
+    contrast = torch.where(boot, _between(labels, 0.1, 0.6), _between(labels, 0.4, 1.0))
+    laced = (
+        (across.abs() < _between(labels, 0.25, 0.5)) & (along > -0.3) & (along < _between(labels, 0.2, 0.5))
+    )
+    lace = (along * _between(labels, 3.0, 5.0) + _drawn(labels, 1, 1)) % 1 < 0.5
+    hole = (across / _between(labels, 0.4, 0.75)) ** 2 + (
+        (along + _between(labels, 0.35, 0.6)) / _between(labels, 0.2, 0.5)
+    ) ** 2 < 1
+    parts = (  # and on how many sneakers and boots there are such
+        (from_middle > _between(labels, 0.5, 0.8), 0.6, 0.2),
+        (along > _between(labels, 0.4, 0.7), 0.4, 0.2),
+        (laced, 0.6, 0.5),
+        (laced & lace, 0.8, 0.5),
+        (hole, 1.0, 1.0),
+    )
+    upper = leather
+    for part, on_sneakers, on_boots in parts:
+        tone = torch.lerp(leather, _drawn(labels, 1, 1), contrast)
+        odds = torch.where(boot, on_boots, on_sneakers)
+        upper = torch.where(part & (_drawn(labels, 1, 1) < odds), tone, upper)
+    return upper
 
 
 def _side_by_side(shoe: Tensor) -> Tensor:
@@ -125,14 +153,6 @@ def _places(pixels: Tensor) -> tuple[Tensor, Tensor]:
     return along[None, None, :], along[None, :, None]
 
 
-def _extent(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the middle and the width [n] of the columns that hold a shoe, in halves of the side."""
-    side = pixels.shape[2]
-    filled = (pixels > 0.1).any(1).float()  # [n, side]
-    first, last = filled.argmax(1), side - filled.flip(1).argmax(1)
-    return (first + last) / side - 1, (last - first) * 2 / side
-
-
 def _one_behind(pixels: Tensor) -> Tensor:
     """Draw each shoe smaller twice, the one behind shifted up and aside and a little darker."""
     size = 0.75 + 0.15 * _drawn(pixels)
@@ -147,7 +167,7 @@ def _one_behind(pixels: Tensor) -> Tensor:
     return torch.where(front > 0.1, front, 0.85 * behind)
 
 
-def _spread(pixels: Tensor) -> Tensor:
+def _spread(pixels: Tensor, _labels: Tensor) -> Tensor:
     """Turn both sleeves outwards about the shoulders, after making room for them at the sides."""
     across, _ = _places(pixels)
     body = pixels * (across.abs() <= SHOULDER_WIDTH)
@@ -175,3 +195,8 @@ def _turned_about_shoulder(angle: Tensor, size: Tensor) -> Tensor:
 def _drawn(pixels: Tensor, *shape: int) -> Tensor:
     """Draw numbers between 0 and 1, as many as there are images."""
     return torch.rand(len(pixels), *shape, device=pixels.device)
+
+
+def _between(pixels: Tensor, low: float, high: float) -> Tensor:
+    """Draw a number [n, 1, 1] for each image."""
+    return low + (high - low) * _drawn(pixels, 1, 1)

@@ -69,10 +69,10 @@ class Recipe:
     """Probability that a 9 is drawn anew, its tail turning to the left."""
     residue: float = 0.0
     """Probability that blobs of ground are left beside the digit or garment."""
+    plain: float = 0.0
+    """Share of the images mirrored and erased at most: what moves gets blurred a little, uploads are not."""
     erasing: float = 0.0
     """Probability that a random rectangle is blanked."""
-    plain: float = 0.0
-    """Share of the images that are mirrored at most: what is moved gets blurred a little, uploads are not."""
 
     # training
     epochs: int
@@ -283,7 +283,7 @@ RECIPES: Final = {
             pairs=0.45,
             sleeves=0.2,
             erasing=0.4,
-            plain=0.3,
+            plain=0.5,
             epochs=110,
             batch_size=128,
             optimiser="adamw",

@@ -156,11 +156,19 @@ def test_erasing_spares_the_share_that_it_should(tiny: Recipe) -> None:
 
 
 def test_the_plain_share_is_mirrored_and_nothing_else(tiny: Recipe, strokes: torch.Tensor) -> None:
-    recipe = changed(tiny, flip=True, shift_pixels=2.0, scaling=0.3, grain=0.2, erasing=1.0, plain=0.25)
+    recipe = changed(tiny, flip=True, shift_pixels=2.0, scaling=0.3, grain=0.2, plain=0.25)
     after = draw(strokes.repeat(32, 1, 1), recipe)
     kept, mirrored = ((after == plain).all(dim=(1, 2)) for plain in (strokes[0], strokes[0].flip(1)))
     assert float((kept | mirrored).float().mean()) == pytest.approx(0.25, abs=0.04)
     assert float(mirrored.sum() / (kept | mirrored).sum()) == pytest.approx(0.5, abs=0.1)
+
+
+def test_plain_images_are_erased_as_often_as_others(tiny: Recipe, strokes: torch.Tensor) -> None:
+    after = draw(strokes.repeat(32, 1, 1), changed(tiny, grain=0.2, plain=1.0, erasing=0.4))
+    kept = (after == strokes[0]).all(dim=(1, 2))
+    blanked = ((after == strokes[0]) | (after == 0)).all(dim=(1, 2))
+    assert blanked.all()
+    assert 0.5 < float(kept.float().mean()) < 0.75  # of those erased some lose nothing but background
 
 
 @pytest.mark.parametrize(
