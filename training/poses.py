@@ -50,7 +50,9 @@ def change_some(
     places = (wanted & (torch.rand(len(labels), device=labels.device) < odds)).nonzero()[:, 0]
     if len(places) == 0:
         return pixels
-    return pixels.index_copy(0, places, change(pixels[places], labels[places]))
+    return pixels.index_copy(
+        0, places, change(pixels.index_select(0, places), labels.index_select(0, places))
+    )
 
 
 def _paired(pixels: Tensor, labels: Tensor) -> Tensor:
