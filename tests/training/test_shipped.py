@@ -24,7 +24,7 @@ FLOORS = {
     "mnist-mlp": 0.988,
     "mnist-cnn": 0.996,
     "fashion-mnist-mlp": 0.905,
-    "fashion-mnist-cnn": 0.94,
+    "fashion-mnist-cnn": 0.945,
     "fashion-mnist-resnet": 0.944,
 }
 FLOORS_OF_THE_LEDGER = {"mnist-mlp-sgd": 96.0, "mnist-mlp-adam": 97.5}  # shipped elsewhere, read all the same
