@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from training.hands import write_elsewhere
 from training.poses import pose
-from training.randomness import choose
+from training.randomness import choose, hills
 from training.resampling import resample
 
 if TYPE_CHECKING:
@@ -129,11 +129,9 @@ def _blurred(pixels: Tensor) -> Tensor:
 
 def _leave_ground(pixels: Tensor, probability: float) -> Tensor:
     """Put smooth blobs beside the subject, all of one brightness, as a careless cut leaves of a floor."""
-    batch, side, _ = pixels.shape
-    coarse = torch.randn(batch, 1, 6, 6, device=pixels.device)
-    hills = functional.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=True)[:, 0]
+    heights = hills(pixels, 6)
     chosen = choose(pixels, probability)
-    blobs = chosen & (hills > 0.6 + _upto(pixels, 0.8, 1, 1))
+    blobs = chosen & (heights > 0.6 + _upto(pixels, 0.8, 1, 1))
     return torch.maximum(pixels, blobs * _upto(pixels, 1.0, 1, 1))
 
 

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING, Final
 
 import torch
-from torch.nn import functional
 
+from training.randomness import choose, hills
 from training.resampling import resample
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def change_some(
 
 def _paired(pixels: Tensor, labels: Tensor) -> Tensor:
     """Put each shoe beside its mirror image, seen from above, or behind another like it."""
-    return torch.where(_drawn(pixels, 1, 1) < 0.7, _from_above(pixels, labels), _one_behind(pixels))
+    return torch.where(choose(pixels, 0.7), _from_above(pixels, labels), _one_behind(pixels))
 
 
 def _from_above(pixels: Tensor, labels: Tensor) -> Tensor:
@@ -67,14 +67,13 @@ def _from_above(pixels: Tensor, labels: Tensor) -> Tensor:
     heel, on a sandal the sole and straps across it, on the others laces, and a hole that the foot goes into.
     """
     across, down = _places(pixels)
-    along = down * torch.where(_drawn(pixels, 1, 1) < 0.5, 1.0, -1.0)  # from -1 at the heel to 1 at the toe
+    along = down * torch.where(choose(pixels, 0.5), 1.0, -1.0)  # from -1 at the heel to 1 at the toe
     across = across - 0.3 * (_drawn(pixels, 1, 1) - 0.5) * (1 - along**2)
     wide = _between(pixels, 0.75, 1.0) + _between(pixels, 0.0, 0.25) * along
     from_middle = (across / wide).abs() ** 2.5 + along.abs() ** _between(pixels, 1.8, 4.0)  # 1 at the edge
     sandal = labels[:, None, None].eq(SANDAL)
     shoe = torch.where(sandal, _straps(across, along, pixels), _upper(across, along, from_middle, labels))
-    light = torch.randn(len(pixels), 1, 5, 5, device=pixels.device)
-    light = functional.interpolate(light, size=pixels.shape[1:], mode="bilinear", align_corners=True)[:, 0]
+    light = hills(pixels, 5)
     shoe = shoe * (1 + _between(pixels, 0.0, 0.25) * light + 0.05 * torch.randn_like(pixels))
     return _side_by_side(shoe.clamp(0.1, 1) * (from_middle < 1))
 
@@ -82,13 +81,13 @@ def _from_above(pixels: Tensor, labels: Tensor) -> Tensor:
 def _straps(across: Tensor, along: Tensor, pixels: Tensor) -> Tensor:
     """Draw a sole and one to four straps across it, each at its odds and within its bounds of place."""
     sole, step = _between(pixels, 0.15, 0.95), _between(pixels, 0.2, 0.6)
-    step = torch.where(_drawn(pixels, 1, 1) < 0.5, step, -step)
+    step = torch.where(choose(pixels, 0.5), step, -step)
     strap = torch.where((sole + step > 1) | (sole + step < 0.1), sole - step, sole + step)
     sandal = sole + _between(pixels, -0.2, 0.2) * along
     for odds, first, last in ((1.0, 0.1, 0.7), (0.6, 0.0, 0.6), (0.3, -0.4, 0.3), (0.5, -0.8, -0.3)):
         line = _between(pixels, first, last) + _between(pixels, -0.4, 0.4) * across
         band = (along - line).abs() < _between(pixels, 0.06, 0.22)
-        sandal = torch.where(band & (_drawn(pixels, 1, 1) < odds), strap, sandal)
+        sandal = torch.where(band & choose(pixels, odds), strap, sandal)
     return sandal
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from training import distributed
 
@@ -42,6 +43,12 @@ def seed_device(seed: int, device: torch.device) -> None:
 def choose(pixels: Tensor, share: float) -> Tensor:
     """Choose this share of the images [n, 28, 28]: [n, 1, 1] of bool, from their device's generator."""
     return torch.rand(len(pixels), 1, 1, device=pixels.device) < share
+
+
+def hills(pixels: Tensor, points: int) -> Tensor:
+    """Draw a smooth field [n, 28, 28] for each image: normal at points x points places, joined bilinearly."""
+    coarse = torch.randn(len(pixels), 1, points, points, device=pixels.device)
+    return functional.interpolate(coarse, size=pixels.shape[1:], mode="bilinear", align_corners=True)[:, 0]
 
 
 def _seeds(*numbers: int, count: int) -> list[int]:

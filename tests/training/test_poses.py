@@ -74,8 +74,9 @@ def test_two_shoes_cover_more_than_one_and_some_lie_side_by_side_like_mirror_ima
     mirrored = torch.isclose(after, after.flip(2), atol=1e-5).flatten(1).all(1)
     assert 0.08 < float(mirrored.float().mean()) < 0.3  # half are turned, and of half one is ahead
     left, right = after[mirrored, :, :14], after[mirrored, :, 14:]
-    assert torch.all(left.amax((1, 2)) > 0.1)
-    assert torch.all(right.amax((1, 2)) > 0.1)
+    for half in (left, right):  # some shoes are of a tone little brighter than the ground
+        assert torch.all(half.amax((1, 2)) > 0.1)
+        assert (half.amax((1, 2)) > 0.4).float().mean() > 0.9
 
 
 def from_above(label: int) -> torch.Tensor:
