@@ -81,14 +81,14 @@ def look(picture: ink.Picture) -> Look:
         towards_ink, seen = -towards_ink, -seen
     height, width = seen.shape
     pen = ink.pen_width(seen)
-    seen = ink.full_contrast(ink.without_shadows(seen, pen))
+    seen = ink.full_contrast(ink.without_shadows_at_the_edge(seen, pen))
     rules = strokes.find_rules(seen > ink.IS_INK)
     if rules:
         alone = strokes.written_on_rules(strokes.without_rules(seen, rules) > ink.IS_INK)
         if alone:
             pen = ink.stroke_width(strokes.mask_of(alone, seen.shape))
             return Look((height, width), towards_ink, pen, alone, rules)
-    return Look((height, width), towards_ink, pen, strokes.digit_strokes(seen > ink.IS_INK), [])
+    return Look((height, width), towards_ink, pen, strokes.digit_strokes(ink.is_ink(seen)), [])
 
 
 def draw(picture: ink.Picture, seen: Look, digit: list[Stroke]) -> tuple[NDArray[np.uint8], Box]:

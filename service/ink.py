@@ -22,13 +22,17 @@ COLOUR_SIDE = 24  # pixels along the longer side that the colours are found on
 PAPER_SIDE = 64  # and the pen's width
 PAPER_WINDOW = 0.75  # of the longer side: the paper is the median over so wide a window
 BOLD = 0.4  # of the picture filled by ink: which of two colours is the rarer is then no sign
+STANDS_OUT = 0.25  # of the farthest from the paper, at which a pixel stands out from it
+NOTHING, SOMETHING = 0.02, 0.1  # shares of what stands out
+EDGES = 4  # of a picture
 EDGE = 24  # times as long as deep: a digit reaches into this edge of the picture,
 ALONG = 0.95  # of which paper then has no more
 PAPER_CORNERS, REACHED_EDGES = 3, 3  # of the picture's four, with paper and by a digit, where it is cut out
 SHADOW = 3.0  # widths of the pen: what is wider is no stroke
+SEEN, LIGHTER = 0.2, 0.7  # of the strength of ink: shadow at the picture's edge is between
 BLUR = 0.3  # widths of the pen: the deviation of the Gaussian that is undone
 SMALLEST_CONTRAST = 4.0  # of 255, between paper and ink
-IS_INK = 0.4  # of full contrast
+IS_INK, SURELY_INK = 0.4, 0.75  # of full contrast
 LEVELS = 2048  # between the least ink and the most, that are told apart where the contrast is measured
 COLOUR = 3  # channels, and dimensions of an array that has them
 MIDDLE_GREY, OPAQUE = 128, 255
@@ -83,7 +87,36 @@ def ink_direction(picture: Picture) -> NDArray[np.float32]:
     length = float(np.linalg.norm(skew))
     if length == 0:
         raise EmptyImage("The picture is blank: there is no ink on it.")
-    return np.asarray(skew / length, np.float32)
+    towards_ink = np.asarray(skew / length, np.float32)
+    is_light = _is_light_beside_shadow((away @ towards_ink).reshape(small.shape[:2]))
+    return -towards_ink if is_light else towards_ink
+
+
+def _is_light_beside_shadow(out: Ink) -> bool:
+    """Whether what stands out is paper in the light, and the digit lies in a shadow that covers the rest.
+
+    Then all of it comes from the picture's edge, but not from all four, as a frame does; and what stands out
+    the other way is within.
+    """
+    edges, at_edge, within = _parts(out)
+    _, other_at_edge, other_within = _parts(-out)
+    return (
+        edges < EDGES
+        and within < NOTHING * at_edge
+        and other_at_edge < NOTHING * other_within
+        and other_within > SOMETHING * at_edge
+    )
+
+
+def _parts(out: Ink) -> tuple[int, float, float]:
+    """How many of the picture's edges what stands out reaches; the skew of what does, and of the rest."""
+    mask = out > STANDS_OUT * cv2.norm(out, cv2.NORM_INF)
+    edges = sum(line.any() for line in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+    edge = np.ones_like(mask)
+    edge[1:-1, 1:-1] = False
+    at_edge = regions_around(edge, mask)
+    cubes = np.where(mask, out**3, 0)
+    return edges, float(cubes[at_edge].sum()), float(cubes[~at_edge].sum())
 
 
 def is_around_a_digit(ink: Ink) -> bool:
@@ -135,14 +168,47 @@ def without_shadows(ink: Ink, pen: float) -> Ink:
 
     This is the top-hat transform. Its square may stand out over the picture's edge.
     """
+    return np.asarray(cv2.morphologyEx(ink, cv2.MORPH_TOPHAT, _wider_than_strokes(pen)), np.float32)
+
+
+def without_shadows_at_the_edge(ink: Ink, pen: float) -> Ink:
+    """Take away shadows, and their tips where they slant to the edge of the whole picture.
+
+    No square fits into a tip unless the picture goes on beyond its edge. Then one fits along a stroke at the
+    edge too, which is as dark as ink somewhere, and stays.
+    """
+    square = _wider_than_strokes(pen)
+    room = len(square)
+    hat = cv2.morphologyEx(ink, cv2.MORPH_TOPHAT, square)
+    larger = cv2.copyMakeBorder(ink, room, room, room, room, cv2.BORDER_REPLICATE)
+    hat_beyond = cv2.morphologyEx(larger, cv2.MORPH_TOPHAT, square)[room:-room, room:-room]
+    strength = cv2.minMaxLoc(hat)[1]
+    strokes = regions_around(hat > LIGHTER * strength, hat - hat_beyond > SEEN * strength)
+    return np.where(strokes, hat, hat_beyond)
+
+
+def _wider_than_strokes(pen: float) -> NDArray[np.uint8]:
     side = 2 * round((SHADOW * pen + 1) / 2) + 1
-    return np.asarray(cv2.morphologyEx(ink, cv2.MORPH_TOPHAT, np.ones((side, side), np.uint8)), np.float32)
+    return np.ones((side, side), np.uint8)
 
 
 def sharpened(ink: Ink, pen: float) -> Ink:
     """Undo the blur of an enlargement or a lens, which fills the small holes of an 8: unsharp masking."""
     blurred = cv2.GaussianBlur(ink, (0, 0), max(BLUR * pen, 0.5))
     return np.asarray(2 * ink - blurred, np.float32)
+
+
+def regions_around(seeds: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep the connected regions of a mask that hold a seed."""
+    count, regions = cv2.connectedComponents(mask.view(np.uint8))
+    kept = np.zeros(count, bool)
+    kept[regions[seeds & mask]] = True
+    return kept[regions]
+
+
+def is_ink(drawn: Ink) -> NDArray[np.bool_]:
+    """Where there is ink at full contrast: what is strong, and what is weaker and touches it."""
+    return regions_around(drawn > SURELY_INK, drawn > IS_INK)
 
 
 def full_contrast(ink: Ink) -> Ink:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -11,7 +11,7 @@ import numpy as np
 from service import canonical, digits, garments, ink, segments, strokes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -62,14 +62,26 @@ def off(module: object, name: str, instead: object) -> AbstractContextManager[An
     return mock.patch.object(module, name, instead)
 
 
+@contextmanager
+def with_shadows() -> Iterator[None]:
+    def even(ink: NDArray[np.float32], _pen: float) -> NDArray[np.float32]:
+        return ink - ink.min()
+
+    with off(ink, "without_shadows", even), off(ink, "without_shadows_at_the_edge", even):
+        yield
+
+
 DIGIT_STEPS: Steps = {
     "repeated pixels": lambda: off(canonical, "without_repetition", lambda picture: picture),
     "opacity": lambda: off(ink, "on_ground", without_opacity),
     "colour, polarity": lambda: off(ink, "ink_direction", without_colour),
     "paper in the corners": lambda: off(ink, "is_around_a_digit", lambda _ink: False),
     "local paper": lambda: off(ink, "_paper", edge_colour),
-    "shadows": lambda: off(ink, "without_shadows", lambda ink, _pen: ink - ink.min()),
+    "light beside a shadow": lambda: off(ink, "_is_light_beside_shadow", lambda _out: False),
+    "shadows": with_shadows,
+    "tips of shadows": lambda: off(ink, "without_shadows_at_the_edge", ink.without_shadows),
     "sharpening": lambda: off(ink, "sharpened", lambda ink, _pen: ink),
+    "smears": lambda: off(ink, "is_ink", lambda drawn: drawn > ink.IS_INK),
     "specks": lambda: off(strokes, "SPECK", 0.0),
     "sheet on a desk": lambda: off(digits, "find_sheet", lambda _mask: None),
     "rules": lambda: off(strokes, "find_rules", lambda _mask: []),

@@ -77,6 +77,41 @@ def test_what_lies_in_shadow_around_a_lit_corner_is_paper() -> None:
     assert np.abs(canonicalise(picture, "digit") - plain).mean() < 4
 
 
+@pytest.mark.parametrize("corner", range(4))
+@pytest.mark.parametrize("reach", [(25, 25), (30, 200), (105, 45)])
+def test_a_shadow_across_a_corner_of_the_paper_is_no_ink(corner: int, reach: tuple[int, int]) -> None:
+    written = np.rot90(seven(), corner)
+    down, right = (np.arange(120) / side for side in reach)
+    shade = np.rot90(np.where(np.add.outer(down, right) < 1, 0.5, 1.0), -corner)
+    plain = canonicalise(written, "digit").astype(int)
+    assert np.abs(canonicalise((written * shade).astype(np.uint8), "digit") - plain).mean() < 4
+
+
+def test_a_stroke_along_the_edge_of_the_paper_is_ink() -> None:
+    cut = seven()[32:89, 36:86]
+    assert (cut[0, 4:40] == 0).all()
+    plain = canonicalise(seven(), "digit").astype(int)
+    assert np.abs(canonicalise(cut, "digit") - plain).mean() < 10  # an outermost row of pixels may be grey
+
+
+@pytest.mark.parametrize("turn", range(4))
+@pytest.mark.parametrize("is_negative", [False, True])
+def test_a_lit_strip_beside_a_shadow_that_holds_the_digit_is_paper(turn: int, *, is_negative: bool) -> None:
+    written = np.where(np.arange(120) < 102, seven() // 2, seven()).astype(np.uint8)
+    picture, plain = (np.rot90(drawn, turn) for drawn in (written, seven()))
+    if is_negative:
+        picture, plain = 255 - picture, 255 - plain
+    difference = canonicalise(picture, "digit").astype(int) - canonicalise(plain, "digit")
+    assert np.abs(difference).mean() < 4
+
+
+def test_smears_that_are_half_as_strong_as_the_digit_are_no_strokes() -> None:
+    smeared = seven()
+    smeared[20:60, 100:108] = smeared[75:105, 15:22] = 128
+    plain = canonicalise(seven(), "digit").astype(int)
+    assert np.abs(canonicalise(smeared, "digit") - plain).mean() < 4
+
+
 def test_the_edge_of_a_shadow_alone_is_no_ink() -> None:
     paper = np.full((120, 120), 255, np.uint8)
     paper[:, :60] = 100
