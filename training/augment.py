@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch.nn import functional
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from training.recipes import Recipe
 
+GAP_WIDTH: Final = (0.6, 1.6)  # pixels
+GAP_REACH: Final = 7.0  # pixels, from the middle of the image
+
 
 def augment(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     """Return changed copies of `pixels` [batch, 28, 28] between 0 and 1, as the recipe's fields say.
@@ -29,8 +32,7 @@ def augment(pixels: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
         pixels = torch.where(choose(pixels, 0.5), pixels.flip(2), pixels)
     plain = pixels
     pixels = write_elsewhere(pose(pixels, labels, recipe), labels, recipe)
-    if recipe.stroke:
-        pixels = _change_strokes(pixels, recipe.stroke)
+    pixels = _with_another_pen(pixels, recipe)
     if _moves(recipe):
         pixels = _warp(pixels, recipe)
     if recipe.blur:
@@ -71,6 +73,14 @@ def _upto(pixels: Tensor, limit: float, *shape: int) -> Tensor:
     return torch.rand(len(pixels), *shape, device=pixels.device) * limit
 
 
+def _with_another_pen(pixels: Tensor, recipe: Recipe) -> Tensor:
+    if recipe.stroke:
+        pixels = _change_strokes(pixels, recipe.stroke)
+    if recipe.gaps:
+        pixels = torch.where(choose(pixels, recipe.gaps), _with_gaps(pixels), pixels)
+    return pixels
+
+
 def _change_strokes(pixels: Tensor, share: float) -> Tensor:
     """Blend each image with its dilation or its erosion over a 3x3 cross, by a random share of it.
 
@@ -88,6 +98,20 @@ def _change_strokes(pixels: Tensor, share: float) -> Tensor:
     )[:, 0]
     target = torch.where(amount > 0, dilated, eroded)
     return torch.lerp(pixels, target, amount.abs())
+
+
+def _with_gaps(pixels: Tensor) -> Tensor:
+    """Blank a straight line across each image, and in half of them another one."""
+    batch, side, _ = pixels.shape
+    places = torch.arange(side, device=pixels.device) - (side - 1) / 2
+    for share in (1.0, 0.5):
+        angle = _uniform(pixels, math.pi, 1, 1)
+        across = _uniform(pixels, GAP_REACH, 1, 1)
+        width = torch.empty(batch, 1, 1, device=pixels.device).uniform_(*GAP_WIDTH)
+        away = (places[:, None] * angle.cos() + places * angle.sin() - across).abs()  # [batch, 28, 28]
+        kept = (away - width / 2 + 0.5).clamp(0, 1)
+        pixels = torch.where(choose(pixels, share), pixels * kept, pixels)
+    return pixels
 
 
 def _warp(pixels: Tensor, recipe: Recipe) -> Tensor:

@@ -67,6 +67,8 @@ class Recipe:
     """Probability that a 4 is drawn anew, its right stroke a stub across the bar."""
     tails: float = 0.0
     """Probability that a 9 is drawn anew, its tail turning to the left."""
+    gaps: float = 0.0
+    """Probability that one or two straight gaps cross the strokes, as where a pen runs dry."""
     residue: float = 0.0
     """Probability that blobs of ground are left beside the digit or garment."""
     plain: float = 0.0
@@ -238,6 +240,7 @@ RECIPES: Final = {
             bars=0.3,
             stubs=0.3,
             tails=0.3,
+            gaps=0.3,
             plain=0.3,
             epochs=36,
             batch_size=128,

@@ -20,6 +20,7 @@ FIELDS = {
     "blur": 1.0,
     "tone": 0.5,
     "grain": 0.2,
+    "gaps": 1.0,
     "residue": 1.0,
     "erasing": 1.0,
 }
@@ -125,6 +126,21 @@ def test_grain_lies_on_the_ink_alone(tiny: Recipe, strokes: torch.Tensor) -> Non
     spread = after[:, strokes[0] > 0].std(dim=1) / 0.8
     assert 0.1 < spread.max() < 0.2
     assert spread.min() < 0.05
+
+
+def test_gaps_are_straight_narrow_and_one_or_two(tiny: Recipe) -> None:
+    ones = torch.ones(256, 28, 28)
+    kept = draw(ones, changed(tiny, gaps=1.0))
+    lost = (1 - kept).sum((1, 2))  # length times width: lines so near the middle are 25 to 40 pixels long
+    assert 0.6 * 25 < lost.min() < 0.8 * 28
+    assert 1.6 * 40 < lost.max() < 2 * 1.6 * 40
+    single = kept[lost < 0.9 * 28]  # too little for two
+    rows, columns = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+    for image in 1 - single:
+        points = torch.stack((rows[image > 0], columns[image > 0]), 1)
+        _, spread, _ = torch.pca_lowrank(points, q=2)
+        assert spread[1] / len(points) ** 0.5 < 0.8  # pixels, across the line
+    assert len(single) > 20
 
 
 def test_residue_lies_beside_the_ink_and_never_darkens_it(tiny: Recipe, strokes: torch.Tensor) -> None:
