@@ -5,7 +5,7 @@ An ink map is float32 of shape (height, width): the more ink, the larger.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -88,8 +88,8 @@ def ink_direction(picture: Picture) -> NDArray[np.float32]:
     if length == 0:
         raise EmptyImage("The picture is blank: there is no ink on it.")
     towards_ink = np.asarray(skew / length, np.float32)
-    is_light = _is_light_beside_shadow((away @ towards_ink).reshape(small.shape[:2]))
-    return -towards_ink if is_light else towards_ink
+    out = np.asarray(away @ towards_ink, np.float32).reshape(small.shape[:2])
+    return -towards_ink if _is_light_beside_shadow(out) else towards_ink
 
 
 def _is_light_beside_shadow(out: Ink) -> bool:
@@ -99,24 +99,21 @@ def _is_light_beside_shadow(out: Ink) -> bool:
     the other way is within.
     """
     edges, at_edge, within = _parts(out)
+    if edges == EDGES or within >= NOTHING * at_edge:
+        return False
     _, other_at_edge, other_within = _parts(-out)
-    return (
-        edges < EDGES
-        and within < NOTHING * at_edge
-        and other_at_edge < NOTHING * other_within
-        and other_within > SOMETHING * at_edge
-    )
+    return other_at_edge < NOTHING * other_within and other_within > SOMETHING * at_edge
 
 
 def _parts(out: Ink) -> tuple[int, float, float]:
     """How many of the picture's edges what stands out reaches; the skew of what does, and of the rest."""
     mask = out > STANDS_OUT * cv2.norm(out, cv2.NORM_INF)
-    edges = sum(line.any() for line in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+    edges = sum(bool(edge.any()) for edge in _edges(mask))
     edge = np.ones_like(mask)
     edge[1:-1, 1:-1] = False
     at_edge = regions_around(edge, mask)
-    cubes = np.where(mask, out**3, 0)
-    return edges, float(cubes[at_edge].sum()), float(cubes[~at_edge].sum())
+    skew_at_edge = float((out[at_edge] ** 3).sum())
+    return edges, skew_at_edge, float((out[mask] ** 3).sum()) - skew_at_edge
 
 
 def is_around_a_digit(ink: Ink) -> bool:
@@ -178,11 +175,14 @@ def without_shadows_at_the_edge(ink: Ink, pen: float) -> Ink:
     edge too, which is as dark as ink somewhere, and stays.
     """
     square = _wider_than_strokes(pen)
-    room = len(square)
-    hat = cv2.morphologyEx(ink, cv2.MORPH_TOPHAT, square)
-    larger = cv2.copyMakeBorder(ink, room, room, room, room, cv2.BORDER_REPLICATE)
-    hat_beyond = cv2.morphologyEx(larger, cv2.MORPH_TOPHAT, square)[room:-room, room:-room]
+    room = len(square) // 2
+    hat = np.asarray(cv2.morphologyEx(ink, cv2.MORPH_TOPHAT, square), np.float32)
     strength = cv2.minMaxLoc(hat)[1]
+    if all(edge.max() <= SEEN * strength for edge in _edges(hat)):
+        return hat
+    larger = cv2.copyMakeBorder(ink, room, room, room, room, cv2.BORDER_REPLICATE)
+    height, width = ink.shape
+    hat_beyond = cv2.morphologyEx(larger, cv2.MORPH_TOPHAT, square)[room : room + height, room : room + width]
     strokes = regions_around(hat > LIGHTER * strength, hat - hat_beyond > SEEN * strength)
     return np.where(strokes, hat, hat_beyond)
 
@@ -198,12 +198,16 @@ def sharpened(ink: Ink, pen: float) -> Ink:
     return np.asarray(2 * ink - blurred, np.float32)
 
 
+def _edges(picture: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    return picture[0], picture[-1], picture[:, 0], picture[:, -1]
+
+
 def regions_around(seeds: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Keep the connected regions of a mask that hold a seed."""
     count, regions = cv2.connectedComponents(mask.view(np.uint8))
     kept = np.zeros(count, bool)
     kept[regions[seeds & mask]] = True
-    return kept[regions]
+    return kept.take(np.asarray(regions, np.int32))  # in half the time of kept[regions]
 
 
 def is_ink(drawn: Ink) -> NDArray[np.bool_]:
