@@ -23,6 +23,7 @@ FLOORS = {
     "mnist-rnn": 0.975,
     "mnist-mlp": 0.988,
     "mnist-cnn": 0.9965,
+    "mnist-resnet": 0.9965,
     "fashion-mnist-mlp": 0.905,
     "fashion-mnist-cnn": 0.945,
     "fashion-mnist-resnet": 0.944,
