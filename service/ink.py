@@ -24,7 +24,6 @@ PAPER_WINDOW = 0.75  # of the longer side: the paper is the median over so wide 
 BOLD = 0.4  # of the picture filled by ink: which of two colours is the rarer is then no sign
 STANDS_OUT = 0.25  # of the farthest from the paper, at which a pixel stands out from it
 NOTHING, SOMETHING = 0.02, 0.1  # shares of what stands out
-EDGES = 4  # of a picture
 EDGE = 24  # times as long as deep: a digit reaches into this edge of the picture,
 ALONG = 0.95  # of which paper then has no more
 PAPER_CORNERS, REACHED_EDGES = 3, 3  # of the picture's four, with paper and by a digit, where it is cut out
@@ -98,22 +97,22 @@ def _is_light_beside_shadow(out: Ink) -> bool:
     Then all of it comes from the picture's edge, but not from all four, as a frame does; and what stands out
     the other way is within.
     """
-    edges, at_edge, within = _parts(out)
-    if edges == EDGES or within >= NOTHING * at_edge:
+    is_around, at_edge, within = _at_edge_and_within(out)
+    if is_around or within >= NOTHING * at_edge:
         return False
-    _, other_at_edge, other_within = _parts(-out)
+    _, other_at_edge, other_within = _at_edge_and_within(-out)
     return other_at_edge < NOTHING * other_within and other_within > SOMETHING * at_edge
 
 
-def _parts(out: Ink) -> tuple[int, float, float]:
-    """How many of the picture's edges what stands out reaches; the skew of what does, and of the rest."""
+def _at_edge_and_within(out: Ink) -> tuple[bool, float, float]:
+    """Whether what stands out reaches all four edges; the skew of what reaches any, and of the rest."""
     mask = out > STANDS_OUT * cv2.norm(out, cv2.NORM_INF)
-    edges = sum(bool(edge.any()) for edge in _edges(mask))
     edge = np.ones_like(mask)
     edge[1:-1, 1:-1] = False
     at_edge = regions_around(edge, mask)
     skew_at_edge = float((out[at_edge] ** 3).sum())
-    return edges, skew_at_edge, float((out[mask] ** 3).sum()) - skew_at_edge
+    skew_within = float((out[mask] ** 3).sum()) - skew_at_edge
+    return all(side.any() for side in sides(mask)), skew_at_edge, skew_within
 
 
 def is_around_a_digit(ink: Ink) -> bool:
@@ -126,9 +125,7 @@ def is_around_a_digit(ink: Ink) -> bool:
     if filled_share(mask) <= BOLD:
         return False
     corners = int(mask[[0, 0, -1, -1], [0, -1, 0, -1]].sum())
-    room = 1 + max(mask.shape) // EDGE
-    edges = mask[:room], mask[-room:], mask[:, :room].T, mask[:, -room:].T
-    reached = sum(edge.all(axis=0).mean() < ALONG for edge in edges)
+    reached = sum(side.all(axis=0).mean() < ALONG for side in sides(mask, 1 + max(mask.shape) // EDGE))
     return corners >= PAPER_CORNERS and reached >= REACHED_EDGES
 
 
@@ -165,7 +162,13 @@ def without_shadows(ink: Ink, pen: float) -> Ink:
 
     This is the top-hat transform. Its square may stand out over the picture's edge.
     """
-    return np.asarray(cv2.morphologyEx(ink, cv2.MORPH_TOPHAT, _wider_than_strokes(pen)), np.float32)
+    side = 2 * _reach(pen) + 1
+    return np.asarray(cv2.morphologyEx(ink, cv2.MORPH_TOPHAT, np.ones((side, side), np.uint8)), np.float32)
+
+
+def _reach(pen: float) -> int:
+    """How far from its middle a square reaches that is wider than strokes."""
+    return round((SHADOW * pen + 1) / 2)
 
 
 def without_shadows_at_the_edge(ink: Ink, pen: float) -> Ink:
@@ -174,22 +177,15 @@ def without_shadows_at_the_edge(ink: Ink, pen: float) -> Ink:
     No square fits into a tip unless the picture goes on beyond its edge. Then one fits along a stroke at the
     edge too, which is as dark as ink somewhere, and stays.
     """
-    square = _wider_than_strokes(pen)
-    room = len(square) // 2
-    hat = np.asarray(cv2.morphologyEx(ink, cv2.MORPH_TOPHAT, square), np.float32)
-    strength = cv2.minMaxLoc(hat)[1]
-    if all(edge.max() <= SEEN * strength for edge in _edges(hat)):
-        return hat
-    larger = cv2.copyMakeBorder(ink, room, room, room, room, cv2.BORDER_REPLICATE)
-    height, width = ink.shape
-    hat_beyond = cv2.morphologyEx(larger, cv2.MORPH_TOPHAT, square)[room : room + height, room : room + width]
-    strokes = regions_around(hat > LIGHTER * strength, hat - hat_beyond > SEEN * strength)
-    return np.where(strokes, hat, hat_beyond)
-
-
-def _wider_than_strokes(pen: float) -> NDArray[np.uint8]:
-    side = 2 * round((SHADOW * pen + 1) / 2) + 1
-    return np.ones((side, side), np.uint8)
+    alone = without_shadows(ink, pen)
+    strength = cv2.minMaxLoc(alone)[1]
+    if all(side.max() <= SEEN * strength for side in sides(alone)):
+        return alone
+    (height, width), room = ink.shape, _reach(pen)
+    larger = np.asarray(cv2.copyMakeBorder(ink, room, room, room, room, cv2.BORDER_REPLICATE), np.float32)
+    going_on = without_shadows(larger, pen)[room : room + height, room : room + width]
+    strokes = regions_around(alone > LIGHTER * strength, alone - going_on > SEEN * strength)
+    return np.where(strokes, alone, going_on)
 
 
 def sharpened(ink: Ink, pen: float) -> Ink:
@@ -198,8 +194,9 @@ def sharpened(ink: Ink, pen: float) -> Ink:
     return np.asarray(2 * ink - blurred, np.float32)
 
 
-def _edges(picture: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    return picture[0], picture[-1], picture[:, 0], picture[:, -1]
+def sides(picture: NDArray[Any], depth: int = 1) -> tuple[NDArray[Any], ...]:
+    """The four sides of a picture, each (depth, length)."""
+    return picture[:depth], picture[-depth:], picture[:, :depth].T, picture[:, -depth:].T
 
 
 def regions_around(seeds: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
+from service.ink import sides
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -162,9 +164,7 @@ def _inside(inner: Stroke, outer: Stroke) -> bool:
 
 def _rims(mask: NDArray[np.bool_]) -> list[float]:
     """How much of each side of its box a mask covers, allowing for a frame that is slightly askew."""
-    depth = 1 + max(mask.shape) // 24
-    sides = (mask[:depth], mask[-depth:], mask[:, :depth].T, mask[:, -depth:].T)
-    return [float(side.any(axis=0).mean()) for side in sides]
+    return [float(side.any(axis=0).mean()) for side in sides(mask, 1 + max(mask.shape) // 24)]
 
 
 def without_lines(strokes: list[Stroke], shape: tuple[int, ...]) -> list[Stroke]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -11,7 +11,7 @@ import numpy as np
 from service import canonical, digits, garments, ink, segments, strokes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -62,15 +62,6 @@ def off(module: object, name: str, instead: object) -> AbstractContextManager[An
     return mock.patch.object(module, name, instead)
 
 
-@contextmanager
-def with_shadows() -> Iterator[None]:
-    def even(ink: NDArray[np.float32], _pen: float) -> NDArray[np.float32]:
-        return ink - ink.min()
-
-    with off(ink, "without_shadows", even), off(ink, "without_shadows_at_the_edge", even):
-        yield
-
-
 DIGIT_STEPS: Steps = {
     "repeated pixels": lambda: off(canonical, "without_repetition", lambda picture: picture),
     "opacity": lambda: off(ink, "on_ground", without_opacity),
@@ -78,7 +69,7 @@ DIGIT_STEPS: Steps = {
     "paper in the corners": lambda: off(ink, "is_around_a_digit", lambda _ink: False),
     "local paper": lambda: off(ink, "_paper", edge_colour),
     "light beside a shadow": lambda: off(ink, "_is_light_beside_shadow", lambda _out: False),
-    "shadows": with_shadows,
+    "shadows": lambda: off(ink, "without_shadows", lambda ink, _pen: ink - ink.min()),
     "tips of shadows": lambda: off(ink, "without_shadows_at_the_edge", ink.without_shadows),
     "sharpening": lambda: off(ink, "sharpened", lambda ink, _pen: ink),
     "smears": lambda: off(ink, "is_ink", lambda drawn: drawn > ink.IS_INK),
