@@ -52,7 +52,7 @@ def fit(  # noqa: PLR0913  what a training is made of, each once
     *,
     checkpoint: Path | None = None,
     observers: Sequence[Observer] = (),
-    teacher: nn.Module | None = None,
+    teachers: Sequence[nn.Module] = (),
 ) -> tuple[nn.Module, list[EpochResult]]:
     """Train `network` in place as the recipe says; return the network to export and every epoch's figures.
 
@@ -65,14 +65,14 @@ def fit(  # noqa: PLR0913  what a training is made of, each once
     divided among them, so that a recipe means the same whatever their number. The first one validates, and
     it alone is given a checkpoint and observers.
 
-    A `teacher` is a trained network on the same device; see the recipe's `teacher_share`.
+    `teachers` are trained networks on the same device; see the recipe's `teacher_share`.
 
     Raises:
         TrainingDiverged: the loss is not finite. The checkpoint keeps the last good epoch.
         Interrupted: SIGINT or SIGTERM came; the step under way was finished and the checkpoint written.
         CheckpointRejected: `checkpoint` is damaged or another recipe's.
     """
-    state = start(network, recipe, teacher)
+    state = start(network, recipe, teachers)
     saved = load_checkpoint(checkpoint, recipe) if checkpoint is not None and checkpoint.exists() else None
     if (saved := distributed.from_leader(saved)) is not None:
         state.restore(saved)
@@ -188,13 +188,14 @@ def _precision(recipe: Recipe, device: torch.device) -> torch.autocast:
 
 
 def _sum_of_losses(state: State, recipe: Recipe, logits: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
-    """Return the cross-entropy to the labels and, by its share, to what the teacher says of these pixels."""
+    """Return the cross-entropy to the labels and, by its share, to what the teachers say of these pixels."""
     loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
-    if state.teacher is None:
+    if not state.teachers:
         return loss
     with torch.no_grad(), _precision(recipe, pixels.device):
-        answers = state.teacher(pixels).float().softmax(1)  # [batch, 10]
-    return torch.lerp(loss, functional.cross_entropy(logits, answers, reduction="sum"), recipe.teacher_share)
+        answers = [teacher(pixels).float().softmax(1) for teacher in state.teachers]
+    mean = torch.stack(answers).mean(0)  # [batch, 10]
+    return torch.lerp(loss, functional.cross_entropy(logits, mean, reduction="sum"), recipe.teacher_share)
 
 
 def _absolute_sum(network: nn.Module) -> Tensor:

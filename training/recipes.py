@@ -90,10 +90,10 @@ class Recipe:
     l1: float = 0.0
     """Adds l1 * sign(w) to the gradient of every weight w."""
     label_smoothing: float = 0.0
-    teacher: str = ""
-    """Recipe whose newest finished run answers for every augmented batch beside the labels; "" for none."""
+    teachers: tuple[str, ...] = ()
+    """Recipes whose newest finished runs answer for every augmented batch beside the labels."""
     teacher_share: float = 0.5
-    """Of the loss: how much of it is the cross-entropy to the teacher's probabilities."""
+    """Of the loss: how much of it is the cross-entropy to the mean of the teachers' probabilities."""
     weight_averaging: float = 0.0
     """Decay per step of the moving average of the weights that is validated and exported; 0 for none."""
     patience_epochs: int = 0
@@ -274,6 +274,33 @@ RECIPES: Final = {
         ),
         Recipe(
             name="fashion-mnist-cnn",
+            dataset="fashion-mnist",
+            architecture="cnn",
+            widths=(32, 64, 64, 128, 128),
+            batch_norm=True,
+            dropout=0.3,
+            standardise=True,
+            flip=True,
+            shift_pixels=2.0,
+            scaling=0.08,
+            pairs=0.45,
+            sleeves=0.2,
+            erasing=0.4,
+            plain=0.5,
+            epochs=90,
+            batch_size=128,
+            optimiser="adamw",
+            learning_rate=4e-3,
+            schedule="one-cycle",
+            weight_decay=0.05,
+            label_smoothing=0.05,
+            teachers=("fashion-mnist-resnet", "fashion-mnist-cnn-untaught"),
+            teacher_share=0.7,
+            weight_averaging=0.998,
+            precision="bfloat16",
+        ),
+        Recipe(
+            name="fashion-mnist-cnn-untaught",
             dataset="fashion-mnist",
             architecture="cnn",
             widths=(32, 64, 64, 128, 128),

@@ -21,7 +21,7 @@ from training.measure import Accuracy, confusion_matrix
 from training.model_page import PAGE, record_test_read, require_tables
 from training.report import EventWriter, plot_confusion, plot_curves, write_metrics
 from training.runs import CHECKPOINT, SHIPPED, read_json, write_json
-from training.teacher import load_teacher
+from training.teachers import load_teachers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +56,7 @@ def train(
             recipe,
             checkpoint=run / CHECKPOINT,
             observers=[events, *observers],
-            teacher=load_teacher(recipe, run.parent.parent, device),
+            teachers=load_teachers(recipe, run.parent.parent, device),
         )
     plot_curves(history, recipe.name, run / "curves.png")
     assert isinstance(network, nn.Sequential)  # as every architecture is
@@ -69,7 +69,7 @@ def help_train(recipe: Recipe, runs: Path, device: torch.device, data: Path | No
     """Take a share of the training that another process leads; that one tells of an interruption."""
     splits = _load(recipe, data, device)
     with contextlib.suppress(Interrupted):
-        fit(build(recipe).to(device), splits, recipe, teacher=load_teacher(recipe, runs, device))
+        fit(build(recipe).to(device), splits, recipe, teachers=load_teachers(recipe, runs, device))
 
 
 def _load(recipe: Recipe, data: Path | None, device: torch.device) -> Splits:

@@ -14,6 +14,7 @@ from training import distributed
 from training.errors import CheckpointNotWritten, CheckpointRejected
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -42,7 +43,7 @@ class State:
     model: nn.Module  # the network as it is trained: wrapped where several processes share the work
     optimiser: torch.optim.Optimizer
     average: nn.Module | None  # holds moving averages of all weights and normalisation figures
-    teacher: nn.Module | None = None  # stays as it is, and out of what is saved
+    teachers: Sequence[nn.Module] = ()  # stay as they are, and out of what is saved
     step: int = 0
     history: list[EpochResult] = field(default_factory=list)
     # of the epoch under way
@@ -97,10 +98,10 @@ class State:
         self.best_epoch, self.best_weights = saved["best_epoch"], saved["best_weights"]
 
 
-def start(network: nn.Module, recipe: Recipe, teacher: nn.Module | None = None) -> State:
+def start(network: nn.Module, recipe: Recipe, teachers: Sequence[nn.Module] = ()) -> State:
     """Return the state before the first step."""
     average = copy.deepcopy(network) if recipe.weight_averaging else None
-    return State(network, distributed.parallel(network), _optimiser(network, recipe), average, teacher)
+    return State(network, distributed.parallel(network), _optimiser(network, recipe), average, teachers)
 
 
 def _floats(network: nn.Module) -> list[Tensor]:
@@ -156,9 +157,11 @@ def load_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
             f"{path} is not a whole checkpoint ({exc}). Start without --resume."
         ) from exc
     mine = asdict(recipe)
-    # A field that recipes gained since the checkpoint was written had its default then.
+    # A field that recipes gained since the checkpoint was written had its default then; one that they lost,
+    # and that did something, has no match now.
     theirs = {entry.name: entry.default for entry in fields(recipe)} | saved_recipe
     different = [name for name in mine if theirs[name] != mine[name]]
+    different += [name for name, value in saved_recipe.items() if name not in mine and value]
     if different:
         raise CheckpointRejected(
             f"{path} was trained with other values of {', '.join(different)}: give the same, or start "

@@ -162,6 +162,21 @@ def test_a_checkpoint_from_before_a_field_existed_goes_on_at_its_default(
         fit(build(other), bars, other, checkpoint=checkpoint)
 
 
+def test_a_checkpoint_that_made_use_of_a_field_that_is_gone_is_refused(
+    tiny: Recipe, bars: Splits, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    fit(build(tiny), bars, tiny, checkpoint=checkpoint)
+    content = torch.load(checkpoint, weights_only=True)
+    content["recipe"]["unused"] = 0.0
+    torch.save(content, checkpoint)
+    fit(build(tiny), bars, tiny, checkpoint=checkpoint)
+    content["recipe"]["lost"] = 0.5
+    torch.save(content, checkpoint)
+    with pytest.raises(CheckpointRejected, match="values of lost:"):
+        fit(build(tiny), bars, tiny, checkpoint=checkpoint)
+
+
 def test_a_lost_loss_stops_with_a_sentence_and_keeps_the_last_good_checkpoint(
     tiny: Recipe, bars: Splits, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from training.architectures import build
 from training.errors import TrainingDiverged
 from training.fit import evaluate, fit
 from training.search.space import Dimension, Range, Value, apply, show
-from training.teacher import load_teacher
+from training.teachers import load_teachers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ class Trainer:
     device: torch.device
     series: Series
     runs: Path
-    """Where a recipe's teacher is found."""
+    """Where a recipe's teachers are found."""
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train the recipe at the trial's place in the plan; return its validation accuracy."""
@@ -76,14 +76,14 @@ class Trainer:
         self.series.say(f"{label} begins: {said}")
         trial.set_user_attr(WORKER, f"{socket.gethostname()}:{os.getpid()}")
         reporter = _Reporter(trial)
-        teacher = load_teacher(recipe, self.runs, self.device)
+        teachers = load_teachers(recipe, self.runs, self.device)
         try:
             network, _ = fit(
                 build(recipe).to(self.device),
                 self.data,
                 recipe,
                 observers=[self.series, reporter],
-                teacher=teacher,
+                teachers=teachers,
             )
         except TrainingDiverged as exc:
             trial.set_user_attr(DIVERGED, str(exc))

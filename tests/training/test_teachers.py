@@ -1,4 +1,4 @@
-"""A network learns from another one's answers: which one that is, and what it is asked."""
+"""A network learns from the answers of others: which ones these are, and what they are asked."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from tiny_training import TINY, changed, draw_bars, weights_of
 from torch import nn
+from torch.nn import functional
 
 from training.architectures import build
 from training.data import Split, Splits
@@ -19,11 +20,11 @@ from training.recipes import RECIPES, Recipe
 from training.runs import CHECKPOINT
 from training.search.trial import PLACE, Search, Trainer
 from training.series import Series
-from training.teacher import load_teacher
+from training.teachers import load_teachers
 
 LEARNING = changed(TINY, epochs=12, optimiser="adam", learning_rate=0.01)
 TEACHER = changed(LEARNING, name="tiny-teacher", seed=7)
-PUPIL = changed(LEARNING, teacher="tiny-teacher", teacher_share=1.0)
+PUPIL = changed(LEARNING, teachers=("tiny-teacher",), teacher_share=1.0)
 CPU = torch.device("cpu")
 
 
@@ -50,11 +51,10 @@ def train(recipe: Recipe, data: Splits, folder: Path) -> nn.Module:
 
 
 def test_the_newest_finished_run_teaches_and_stays_as_it_is(runs: Path, bars: Splits) -> None:
-    teacher = load_teacher(PUPIL, runs, CPU)
-    assert teacher is not None
+    (teacher,) = load_teachers(PUPIL, runs, CPU)
     before = weights_of(teacher)
     assert accuracy(teacher, shift=1) > 0.9
-    fit(build(PUPIL), bars, PUPIL, teacher=teacher)
+    fit(build(PUPIL), bars, PUPIL, teachers=[teacher])
     assert torch.equal(weights_of(teacher), before)
 
 
@@ -64,9 +64,16 @@ def test_the_share_decides_between_the_label_and_the_teacher(
 ) -> None:
     """This teacher calls every row by the next row's number."""
     pupil = changed(PUPIL, teacher_share=share)
-    network, _ = fit(build(pupil), bars, pupil, teacher=load_teacher(pupil, runs, CPU))
+    network, _ = fit(build(pupil), bars, pupil, teachers=load_teachers(pupil, runs, CPU))
     assert accuracy(network, shift) > 0.9
     assert accuracy(network, 1 - shift) < 0.1
+
+
+def test_several_teachers_are_heard_by_the_mean_of_their_probabilities(bars: Splits) -> None:
+    """Two that know the label outvote one that is surer of the next row's number; their logits would not."""
+    teachers = [Answers(shift=0, size=4.0), Answers(shift=0, size=4.0), Answers(shift=1, size=40.0)]
+    network, _ = fit(build(PUPIL), bars, PUPIL, teachers=teachers)
+    assert accuracy(network, shift=0) > 0.9
 
 
 @pytest.mark.parametrize(("share", "right"), [(0.0, True), (1.0, False)])
@@ -86,26 +93,38 @@ def test_a_teacher_is_asked_about_the_very_images_that_the_network_sees(bars: Sp
     network, teacher = build(pupil), build(TEACHER).eval()
     teacher.register_forward_pre_hook(lambda _module, inputs: asked.append(inputs[0].clone()))
     network.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].clone()))
-    fit(network, Splits(bars.training, draw_bars(0, seed=1)), pupil, teacher=teacher)
+    fit(network, Splits(bars.training, draw_bars(0, seed=1)), pupil, teachers=[teacher])
     assert torch.equal(torch.cat(asked), torch.cat(seen))
     assert len(torch.cat(asked)) == len(bars.training)
 
 
 def test_a_recipe_without_a_teacher_has_none(tmp_path: Path) -> None:
-    assert load_teacher(TINY, tmp_path, CPU) is None
+    assert load_teachers(TINY, tmp_path, CPU) == []
 
 
 def test_a_teacher_without_a_finished_run_is_to_be_trained_first(runs: Path) -> None:
     for run in ("1-older", "2-newer"):
         (runs / TEACHER.name / run / CHECKPOINT).unlink()
     with pytest.raises(RunUnavailable, match="python -m training fit tiny-teacher"):
-        load_teacher(PUPIL, runs, CPU)
+        load_teachers(PUPIL, runs, CPU)
 
 
 @pytest.mark.parametrize("teacher", ["fashion-mnist-resnet", "nobody"])
 def test_a_teacher_of_other_images_is_refused(tmp_path: Path, teacher: str) -> None:
     with pytest.raises(UsageError, match="only learn from a recipe for mnist"):
-        load_teacher(changed(TINY, teacher=teacher), tmp_path, CPU)
+        load_teachers(changed(TINY, teachers=(teacher,)), tmp_path, CPU)
+
+
+class Answers(nn.Module):
+    """A teacher that knows the label and says the number `shift` after it, by a logit of `size`."""
+
+    def __init__(self, shift: int, size: float) -> None:
+        super().__init__()
+        self.shift, self.size = shift, size
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        labels = pixels.mean(2).argmax(1) // 2 - 2
+        return functional.one_hot((labels + self.shift) % 10, 10) * self.size
 
 
 def accuracy(network: nn.Module, shift: int) -> float:
