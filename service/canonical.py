@@ -91,8 +91,8 @@ def _canonical_pixels(picture: NDArray[np.uint8], form: CanonicalForm) -> NDArra
 def without_repetition(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Undo an enlargement that repeated each pixel, so that its squares are not taken for strokes."""
     for lines in (slice(None, None, 1 + max(picture.shape) // 8), slice(None)):  # a few lines, then all
-        factor = gcd(_step(picture[lines], axis=1), _step(picture[:, lines], axis=0))
-        if factor == 1:
+        across = _step(picture[lines], axis=1)
+        if across == 1 or (factor := gcd(across, _step(picture[:, lines], axis=0))) == 1:
             return picture
     if min(picture.shape[:2]) < factor * SMALLEST_SIDE:
         return picture

@@ -119,12 +119,12 @@ def draw(picture: ink.Picture, seen: Look, digit: list[Stroke]) -> tuple[NDArray
 
 def box(mask: NDArray[np.bool_], margin: float = 0) -> tuple[slice, slice]:
     """Rows and columns that a mask fills, with a margin as a share of the longer side."""
-    if not mask.any():
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    if width == 0:
         raise EmptyImage("The picture is blank: there is no ink on it.")
-    filled = [np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)]
-    room = round(max(np.ptp(line) + 1 for line in filled) * margin) + (2 if margin else 0)
-    rows, columns = (slice(max(int(line[0]) - room, 0), int(line[-1]) + 1 + room) for line in filled)
-    return rows, columns
+    room = round(max(width, height) * margin) + (2 if margin else 0)
+    rows = slice(max(top - room, 0), top + height + room)
+    return rows, slice(max(left - room, 0), left + width + room)
 
 
 def _enlarged(span: slice, small_side: int, large_side: int) -> slice:

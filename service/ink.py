@@ -239,7 +239,7 @@ def otsu(ink: Ink) -> float:
 def _median(counts: NDArray[np.float32]) -> float:
     """The median of whole numbers from 0 on, by how often each of them occurs."""
     so_far, half = counts.cumsum(), counts.sum() / 2
-    return (int(np.searchsorted(so_far, half)) + int(np.searchsorted(so_far, half, side="right"))) / 2
+    return (int(so_far.searchsorted(half)) + int(so_far.searchsorted(half, side="right"))) / 2
 
 
 def _eight_bits(ink: Ink) -> NDArray[np.uint8]:
