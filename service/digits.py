@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from service.strokes import Rule, Stroke
 
 SIDE, BOX = 28, 20
-LOOK_SIDE = 96  # at least so many pixels of the longer side are looked at to find the digit
+LOOK_SIDE = 90  # at least so many pixels of the longer side are looked at to find the digit
 DRAW_SIDE = 120  # the longer side that it is then drawn at
 MARGIN = 0.15  # of its box, cut out around it
 REACH = 2  # pixels of the look that a stroke may be wider than it was seen
