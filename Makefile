@@ -41,8 +41,8 @@ mutate: $(VENV)/everything ## change four modules in 1,200 ways and see the unit
 	OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 $(VENV)/bin/mutmut run
 	$(RUN) tests/mutation_score.py
 
-train: $(VENV)/everything ## fit and export the four served recipes
-	for recipe in mnist-mlp mnist-cnn fashion-mnist-mlp fashion-mnist-cnn; do \
+train: $(VENV)/everything ## fit and export the served MLPs and CNNs, and the ResNet that mnist-cnn learns from
+	for recipe in mnist-mlp mnist-resnet mnist-cnn fashion-mnist-mlp fashion-mnist-cnn; do \
 	    $(RUN) -m training fit $$recipe || exit 1; done
 
 bench: $(VENV)/bench ## measure speed and the way from uploads to canonical images
