@@ -67,14 +67,16 @@ def draw_digits(picture: NDArray[np.uint8]) -> list[Segment]:
 
 def find(picture: ink.Picture) -> tuple[ink.Picture, Look, tuple[int, int]]:
     """Look at a picture, or at the sheet of paper on it, which is then cut out at this left and top."""
-    sheet, corner = find_sheet(light(ink.shrink(picture, LOOK_SIDE))), (0, 0)
+    whole, corner = ink.shrink(picture, LOOK_SIDE), (0, 0)
+    sheet = find_sheet(light(whole))
     if sheet is not None:
         picture, corner = cut_to_sheet(picture, sheet)
-    return picture, look(picture), corner
+        whole = ink.shrink(picture, LOOK_SIDE)
+    return picture, look(whole), corner
 
 
-def look(picture: ink.Picture) -> Look:
-    whole = ink.shrink(picture, LOOK_SIDE)
+def look(whole: ink.Picture) -> Look:
+    """See what is on a picture of about LOOK_SIDE."""
     towards_ink = ink.ink_direction(whole)
     seen = ink.ink_map(whole, towards_ink)
     if ink.is_around_a_digit(seen):
