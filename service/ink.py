@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Ink = NDArray[np.float32]
 
 COLOUR_SIDE = 24  # pixels along the longer side that the colours are found on
-PAPER_SIDE = 64  # and the pen's width
+PAPER_SIDE = 45  # and the pen's width
 PAPER_WINDOW = 0.75  # of the longer side: the paper is the median over so wide a window
 BOLD = 0.4  # of the picture filled by ink: which of two colours is the rarer is then no sign
 STANDS_OUT = 0.25  # of the farthest from the paper, at which a pixel stands out from it
