@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -77,9 +77,21 @@ def shipped_run(name: str, version: str, runs: Path = RUNS) -> Iterator[Path]:
 
 
 def recipe_of(folder: Path) -> Recipe:
-    """Return the recipe that a run was started with; a field that came later has its default."""
+    """Return the recipe that a run was started with; a field that came later has its default.
+
+    Raises:
+        RunUnavailable: the run made use of a field that recipes no longer have.
+    """
     saved: dict[str, Any] = read_json(folder / "run.json")["recipe"]
-    return Recipe(**saved | {"widths": tuple(saved["widths"])})
+    known = {entry.name for entry in fields(Recipe)}
+    if lost := [name for name, value in saved.items() if name not in known and value]:
+        raise RunUnavailable(f"{folder} made use of {', '.join(lost)}, which recipes no longer have.")
+    lists_as_tuples: dict[str, Any] = {  # JSON knows no tuples
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in saved.items()
+        if name in known
+    }
+    return Recipe(**lists_as_tuples)
 
 
 @contextlib.contextmanager

@@ -7,9 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from tiny_training import changed
 
 from training.errors import RunUnavailable
-from training.runs import CHECKPOINT, SHIPPED, new_run, read_json, resumed_run
+from training.runs import CHECKPOINT, SHIPPED, new_run, read_json, recipe_of, resumed_run, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +34,19 @@ def test_a_run_records_its_recipe_and_commit(tiny: Recipe, tmp_path: Path) -> No
     assert recorded["recipe"]["name"] == "tiny"
     commit = recorded["commit"].removesuffix("+")
     assert commit == "unknown" or len(commit) == 40
+
+
+def test_the_recipe_of_a_run_is_the_one_it_was_started_with(tiny: Recipe, tmp_path: Path) -> None:
+    taught = changed(tiny, teachers=("one", "other"))
+    with new_run(taught, tmp_path) as folder:
+        assert recipe_of(folder) == taught
+        content = read_json(folder / "run.json")
+        del content["recipe"]["residue"]  # came later
+        write_json(folder / "run.json", content | {"recipe": content["recipe"] | {"unused": 0.0}})
+        assert recipe_of(folder) == taught
+        write_json(folder / "run.json", content | {"recipe": content["recipe"] | {"lost": 0.5}})
+        with pytest.raises(RunUnavailable, match="made use of lost,"):
+            recipe_of(folder)
 
 
 def test_a_run_in_use_cannot_be_resumed_by_another_process(tiny: Recipe, tmp_path: Path) -> None:
