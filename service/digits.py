@@ -76,7 +76,7 @@ def find(picture: ink.Picture) -> tuple[ink.Picture, Look, tuple[int, int]]:
 
 
 def look(whole: ink.Picture) -> Look:
-    """See what is on a picture of about LOOK_SIDE."""
+    """See what is on a picture that is shrunk to LOOK_SIDE."""
     towards_ink = ink.ink_direction(whole)
     seen = ink.ink_map(whole, towards_ink)
     if ink.is_around_a_digit(seen):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal
 
 from training.errors import UsageError
 
@@ -113,6 +113,12 @@ class Recipe:
             raise UsageError(
                 f"{self.name}: upstrokes, bars, stubs and tails are for digits, not {self.dataset}."
             )
+
+
+def lost_fields(saved: dict[str, Any]) -> list[str]:
+    """Name what a recipe that was written down made use of, and recipes no longer have."""
+    known = {entry.name for entry in fields(Recipe)}
+    return [name for name, value in saved.items() if name not in known and value]
 
 
 RECIPES: Final = {

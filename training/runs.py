@@ -7,13 +7,13 @@ import fcntl
 import json
 import os
 import subprocess
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from training.errors import RunUnavailable
-from training.recipes import Recipe
+from training.recipes import Recipe, lost_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,13 +83,12 @@ def recipe_of(folder: Path) -> Recipe:
         RunUnavailable: the run made use of a field that recipes no longer have.
     """
     saved: dict[str, Any] = read_json(folder / "run.json")["recipe"]
-    known = {entry.name for entry in fields(Recipe)}
-    if lost := [name for name, value in saved.items() if name not in known and value]:
+    if lost := lost_fields(saved):
         raise RunUnavailable(f"{folder} made use of {', '.join(lost)}, which recipes no longer have.")
     lists_as_tuples: dict[str, Any] = {  # JSON knows no tuples
         name: tuple(value) if isinstance(value, list) else value
         for name, value in saved.items()
-        if name in known
+        if name in Recipe.__dataclass_fields__
     }
     return Recipe(**lists_as_tuples)
 

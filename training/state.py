@@ -12,6 +12,7 @@ from torch import nn
 
 from training import distributed
 from training.errors import CheckpointNotWritten, CheckpointRejected
+from training.recipes import lost_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,8 +161,7 @@ def load_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
     # A field that recipes gained since the checkpoint was written had its default then; one that they lost,
     # and that did something, has no match now.
     theirs = {entry.name: entry.default for entry in fields(recipe)} | saved_recipe
-    different = [name for name in mine if theirs[name] != mine[name]]
-    different += [name for name, value in saved_recipe.items() if name not in mine and value]
+    different = [name for name in mine if theirs[name] != mine[name]] + lost_fields(saved_recipe)
     if different:
         raise CheckpointRejected(
             f"{path} was trained with other values of {', '.join(different)}: give the same, or start "
