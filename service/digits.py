@@ -90,7 +90,8 @@ def look(whole: ink.Picture) -> Look:
         if alone:
             pen = ink.stroke_width(strokes.mask_of(alone, seen.shape))
             return Look((height, width), towards_ink, pen, alone, rules)
-    return Look((height, width), towards_ink, pen, strokes.digit_strokes(ink.is_ink(seen)), [])
+    alone = strokes.digit_strokes(seen > ink.IS_INK, sure=seen > ink.SURELY_INK)
+    return Look((height, width), towards_ink, pen, alone, [])
 
 
 def draw(picture: ink.Picture, seen: Look, digit: list[Stroke]) -> tuple[NDArray[np.uint8], Box]:

@@ -207,11 +207,6 @@ def regions_around(seeds: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray
     return kept.take(np.asarray(regions, np.int32))  # in half the time of kept[regions]
 
 
-def is_ink(drawn: Ink) -> NDArray[np.bool_]:
-    """Where there is ink at full contrast: what is strong, and what is weaker and touches it."""
-    return regions_around(drawn > SURELY_INK, drawn > IS_INK)
-
-
 def full_contrast(ink: Ink) -> Ink:
     """Let the paper's grain be 0 and the ink's usual strength 1."""
     low, high, _, _ = cv2.minMaxLoc(ink)
@@ -231,7 +226,7 @@ def full_contrast(ink: Ink) -> Ink:
 
 def otsu(ink: Ink) -> float:
     """Otsu's threshold: the cut that leaves the least variance within its two sides."""
-    low, high = float(ink.min()), float(ink.max())
+    low, high, _, _ = cv2.minMaxLoc(ink)
     threshold, _ = cv2.threshold(_eight_bits(ink), 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     return low + (threshold + 0.5) * (high - low) / 255
 

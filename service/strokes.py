@@ -105,16 +105,16 @@ def written_on_rules(mask: NDArray[np.bool_]) -> list[Stroke]:
 
     The bar of a 4 that is cut out tightly runs from edge to edge too.
     """
-    strokes = [stroke for stroke in digit_strokes(mask) if not _is_line(stroke, mask.shape)]
+    strokes = [stroke for stroke in digit_strokes(mask, sure=mask) if not _is_line(stroke, mask.shape)]
     rows, columns = (np.flatnonzero(mask_of(strokes, mask.shape).any(axis=axis)) for axis in (1, 0))
     if not strokes or LONGER * max(np.ptp(rows), np.ptp(columns)) > min(mask.shape):
         return []
     return strokes
 
 
-def digit_strokes(mask: NDArray[np.bool_]) -> list[Stroke]:
-    """Find in a mask, (height, width), the strokes of the digit or digits."""
-    return without_lines(without_frames(connected(mask)), mask.shape)
+def digit_strokes(mask: NDArray[np.bool_], sure: NDArray[np.bool_]) -> list[Stroke]:
+    """Find in a mask, (height, width), the strokes of the digit or digits: each is sure somewhere."""
+    return without_lines(without_frames(connected(mask, sure)), mask.shape)
 
 
 def mask_of(strokes: Iterable[Stroke], shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -125,15 +125,15 @@ def mask_of(strokes: Iterable[Stroke], shape: tuple[int, ...]) -> NDArray[np.boo
     return mask
 
 
-def connected(mask: NDArray[np.bool_]) -> list[Stroke]:
-    """Split a mask into its connected regions, without specks."""
+def connected(mask: NDArray[np.bool_], sure: NDArray[np.bool_]) -> list[Stroke]:
+    """Split a mask into its connected regions, without smears, which are nowhere sure, and without specks."""
     # Sixteen bits a label, enough for the look, are counted in a third of the time of 32.
     _, labels, boxes, _ = cv2.connectedComponentsWithStatsWithAlgorithm(
         mask.view(np.uint8), 8, cv2.CV_16U, cv2.CCL_DEFAULT
     )
-    areas = boxes[1:, cv2.CC_STAT_AREA]
+    areas = np.where(np.bincount(labels[sure], minlength=len(boxes)), boxes[:, cv2.CC_STAT_AREA], 0)
     strokes = []
-    for label in np.flatnonzero(areas > SPECK * areas.max(initial=0)) + 1:
+    for label in np.flatnonzero(areas > SPECK * areas.max(initial=0)):
         left, top, width, height, area = boxes[label].tolist()
         box = labels[top : top + height, left : left + width]
         strokes.append(Stroke(box == label, left, top, width, height, area))

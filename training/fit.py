@@ -52,7 +52,7 @@ def fit(  # noqa: PLR0913  what a training is made of, each once
     *,
     checkpoint: Path | None = None,
     observers: Sequence[Observer] = (),
-    teachers: Sequence[nn.Module] = (),
+    load_teachers: Callable[[], Sequence[nn.Module]] = tuple,
 ) -> tuple[nn.Module, list[EpochResult]]:
     """Train `network` in place as the recipe says; return the network to export and every epoch's figures.
 
@@ -65,17 +65,20 @@ def fit(  # noqa: PLR0913  what a training is made of, each once
     divided among them, so that a recipe means the same whatever their number. The first one validates, and
     it alone is given a checkpoint and observers.
 
-    `teachers` are trained networks on the same device; see the recipe's `teacher_share`.
+    `load_teachers` gives trained networks on the same device (see the recipe's `teacher_share`), and is
+    asked where steps remain.
 
     Raises:
         TrainingDiverged: the loss is not finite. The checkpoint keeps the last good epoch.
         Interrupted: SIGINT or SIGTERM came; the step under way was finished and the checkpoint written.
         CheckpointRejected: `checkpoint` is damaged or another recipe's.
     """
-    state = start(network, recipe, teachers)
+    state = start(network, recipe)
     saved = load_checkpoint(checkpoint, recipe) if checkpoint is not None and checkpoint.exists() else None
     if (saved := distributed.from_leader(saved)) is not None:
         state.restore(saved)
+    if not finished(state, recipe):
+        state.teachers = load_teachers()
     for observer in observers:
         observer.on_start(state.step, recipe.epochs * steps_per_epoch(recipe, len(data.training)))
     with deferred_signals() as stop_requested:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -56,7 +57,7 @@ def train(
             recipe,
             checkpoint=run / CHECKPOINT,
             observers=[events, *observers],
-            teachers=load_teachers(recipe, run.parent.parent, device),
+            load_teachers=partial(load_teachers, recipe, run.parent.parent, device),
         )
     plot_curves(history, recipe.name, run / "curves.png")
     assert isinstance(network, nn.Sequential)  # as every architecture is
@@ -69,7 +70,12 @@ def help_train(recipe: Recipe, runs: Path, device: torch.device, data: Path | No
     """Take a share of the training that another process leads; that one tells of an interruption."""
     splits = _load(recipe, data, device)
     with contextlib.suppress(Interrupted):
-        fit(build(recipe).to(device), splits, recipe, teachers=load_teachers(recipe, runs, device))
+        fit(
+            build(recipe).to(device),
+            splits,
+            recipe,
+            load_teachers=partial(load_teachers, recipe, runs, device),
+        )
 
 
 def _load(recipe: Recipe, data: Path | None, device: torch.device) -> Splits:

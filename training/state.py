@@ -99,10 +99,10 @@ class State:
         self.best_epoch, self.best_weights = saved["best_epoch"], saved["best_weights"]
 
 
-def start(network: nn.Module, recipe: Recipe, teachers: Sequence[nn.Module] = ()) -> State:
+def start(network: nn.Module, recipe: Recipe) -> State:
     """Return the state before the first step."""
     average = copy.deepcopy(network) if recipe.weight_averaging else None
-    return State(network, distributed.parallel(network), _optimiser(network, recipe), average, teachers)
+    return State(network, distributed.parallel(network), _optimiser(network, recipe), average)
 
 
 def _floats(network: nn.Module) -> list[Tensor]:

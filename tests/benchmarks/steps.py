@@ -72,7 +72,7 @@ DIGIT_STEPS: Steps = {
     "shadows": lambda: off(ink, "without_shadows", lambda ink, _pen: ink - ink.min()),
     "tips of shadows": lambda: off(ink, "without_shadows_at_the_edge", ink.without_shadows),
     "sharpening": lambda: off(ink, "sharpened", lambda ink, _pen: ink),
-    "smears": lambda: off(ink, "is_ink", lambda drawn: drawn > ink.IS_INK),
+    "smears": lambda: off(ink, "SURELY_INK", ink.IS_INK),
     "specks": lambda: off(strokes, "SPECK", 0.0),
     "sheet on a desk": lambda: off(digits, "find_sheet", lambda _mask: None),
     "rules": lambda: off(strokes, "find_rules", lambda _mask: []),

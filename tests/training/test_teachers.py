@@ -54,7 +54,7 @@ def test_the_newest_finished_run_teaches_and_stays_as_it_is(runs: Path, bars: Sp
     (teacher,) = load_teachers(PUPIL, runs, CPU)
     before = weights_of(teacher)
     assert accuracy(teacher, shift=1) > 0.9
-    fit(build(PUPIL), bars, PUPIL, teachers=[teacher])
+    fit(build(PUPIL), bars, PUPIL, load_teachers=lambda: [teacher])
     assert torch.equal(weights_of(teacher), before)
 
 
@@ -64,7 +64,7 @@ def test_the_share_decides_between_the_label_and_the_teacher(
 ) -> None:
     """This teacher calls every row by the next row's number."""
     pupil = changed(PUPIL, teacher_share=share)
-    network, _ = fit(build(pupil), bars, pupil, teachers=load_teachers(pupil, runs, CPU))
+    network, _ = fit(build(pupil), bars, pupil, load_teachers=lambda: load_teachers(pupil, runs, CPU))
     assert accuracy(network, shift) > 0.9
     assert accuracy(network, 1 - shift) < 0.1
 
@@ -72,7 +72,7 @@ def test_the_share_decides_between_the_label_and_the_teacher(
 def test_several_teachers_are_heard_by_the_mean_of_their_probabilities(bars: Splits) -> None:
     """Two that know the label outvote one that is surer of the next row's number; their logits would not."""
     teachers = [Answers(shift=0, size=4.0), Answers(shift=0, size=4.0), Answers(shift=1, size=40.0)]
-    network, _ = fit(build(PUPIL), bars, PUPIL, teachers=teachers)
+    network, _ = fit(build(PUPIL), bars, PUPIL, load_teachers=lambda: teachers)
     assert accuracy(network, shift=0) > 0.9
 
 
@@ -93,13 +93,26 @@ def test_a_teacher_is_asked_about_the_very_images_that_the_network_sees(bars: Sp
     network, teacher = build(pupil), build(TEACHER).eval()
     teacher.register_forward_pre_hook(lambda _module, inputs: asked.append(inputs[0].clone()))
     network.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].clone()))
-    fit(network, Splits(bars.training, draw_bars(0, seed=1)), pupil, teachers=[teacher])
+    fit(network, Splits(bars.training, draw_bars(0, seed=1)), pupil, load_teachers=lambda: [teacher])
     assert torch.equal(torch.cat(asked), torch.cat(seen))
     assert len(torch.cat(asked)) == len(bars.training)
 
 
 def test_a_recipe_without_a_teacher_has_none(tmp_path: Path) -> None:
     assert load_teachers(TINY, tmp_path, CPU) == []
+
+
+def test_a_finished_training_asks_no_teacher(bars: Splits, tmp_path: Path) -> None:
+    """So that a shipped network is calibrated anew where its teachers' runs are gone."""
+    asked: list[bool] = []
+
+    def teach() -> list[nn.Module]:
+        asked.append(True)
+        return [Answers(shift=0, size=4.0)]
+
+    for _ in range(2):
+        fit(build(PUPIL), bars, PUPIL, checkpoint=tmp_path / CHECKPOINT, load_teachers=teach)
+    assert len(asked) == 1
 
 
 def test_a_teacher_without_a_finished_run_is_to_be_trained_first(runs: Path) -> None:

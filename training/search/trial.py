@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import optuna
@@ -76,14 +77,13 @@ class Trainer:
         self.series.say(f"{label} begins: {said}")
         trial.set_user_attr(WORKER, f"{socket.gethostname()}:{os.getpid()}")
         reporter = _Reporter(trial)
-        teachers = load_teachers(recipe, self.runs, self.device)
         try:
             network, _ = fit(
                 build(recipe).to(self.device),
                 self.data,
                 recipe,
                 observers=[self.series, reporter],
-                teachers=teachers,
+                load_teachers=partial(load_teachers, recipe, self.runs, self.device),
             )
         except TrainingDiverged as exc:
             trial.set_user_attr(DIVERGED, str(exc))
