@@ -23,7 +23,7 @@ _LAST_FILTER = 4
 
 def plain_grey(upload: bytes | memoryview, most_pixels: int) -> NDArray[np.uint8] | None:
     """The pixels (height, width) of a whole, plain PNG of at most so many; None for any other upload."""
-    if upload[:_HEADER] != _BEGIN or upload[24:29] != _PLAIN or upload[-12:] != _END:
+    if len(upload) < _FRAME or upload[:_HEADER] != _BEGIN or upload[24:29] != _PLAIN or upload[-12:] != _END:
         return None
     width, height, _, _, length, kind = struct.unpack_from(">II5sII4s", upload, _HEADER)
     if kind != b"IDAT" or length + _FRAME != len(upload) or not 0 < width * height <= most_pixels:
@@ -42,7 +42,11 @@ def _checksum(upload: bytes | memoryview, place: int) -> int:
 
 
 def _has_rows(compressed: bytes | memoryview, width: int, height: int) -> bool:
-    """Whether it inflates to exactly these rows, each a filter and then its pixels."""
+    """Whether it inflates to exactly these rows, each a filter and then its pixels.
+
+    libpng, unlike zlib, refuses distances beyond the window that the first byte claims (RFC 1950, section
+    2.2), so all rows have to lie within it.
+    """
     size = height * (1 + width)
     inflating = zlib.decompressobj()
     try:
@@ -50,4 +54,4 @@ def _has_rows(compressed: bytes | memoryview, width: int, height: int) -> bool:
     except zlib.error:
         return False
     whole = len(rows) == size and inflating.eof and not inflating.unused_data
-    return whole and max(rows[:: 1 + width]) <= _LAST_FILTER
+    return whole and size <= 256 << (compressed[0] >> 4) and max(rows[:: 1 + width]) <= _LAST_FILTER

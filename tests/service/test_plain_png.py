@@ -46,6 +46,8 @@ def png(
 
 
 ROWS = bytes(28 * 29)
+# The same 16 rows four times over, 1,040 bytes apart, in a stream that claims a window of 256 bytes.
+REPEATED = zlib.compress(np.random.default_rng(0).integers(1, 5, (16, 65), np.uint8).tobytes() * 4)
 
 
 @given(
@@ -100,6 +102,7 @@ def test_a_png_that_is_cut_short_is_left_to_pillow(length: int) -> None:
         "a chunk beside the pixels": png(zlib.compress(ROWS), after=chunk(b"tIME", bytes(7))),
         "sixteen bits": saved(np.full((28, 28), 300, np.uint16)),
         "colour": saved(np.zeros((28, 28, 3), np.uint8)),
+        "a window too small": png(b"\x08\x1d" + REPEATED[2:], size=(64, 64)),
         "a palette": png(zlib.compress(ROWS), form=b"\x08\x03\0\0\0"),
         "interlaced": png(zlib.compress(ROWS), form=b"\x08\0\0\0\x01"),
     }.items(),
@@ -109,4 +112,24 @@ def test_what_is_not_whole_or_not_plain_is_left_to_pillow_without_a_word(
     upload: tuple[str, bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert plain_grey(upload[1], MOST) is None
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("shared", range(5))
+def test_a_header_and_an_end_that_share_bytes_are_left_to_pillow(shared: int) -> None:
+    header, end = png(b"")[:29], png(b"")[-12:]
+    upload = header + end[shared:]
+    assert upload[24:29] == header[24:29]
+    assert upload[-12:] == end
+    assert plain_grey(upload, MOST) is None
+
+
+def test_a_small_window_that_holds_all_rows_is_no_reason_to_leave_it(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    small = zlib.compressobj(wbits=10)
+    upload = png(small.compress(ROWS) + small.flush())
+    found = plain_grey(upload, MOST)
+    assert found is not None
+    assert not found.any()
     assert capfd.readouterr() == ("", "")
