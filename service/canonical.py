@@ -64,6 +64,7 @@ def separate(picture: NDArray[np.uint8]) -> list[Segment]:
 
     Raises:
         EmptyImage: there is nothing on the ground.
+        SeveralDigits: there are too many to be told apart.
     """
     _refuse_tiny(picture)
     smaller = without_repetition(picture)

@@ -45,18 +45,22 @@ def draw_digit(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         SeveralDigits: there is more than one.
     """
     picture, seen, _ = find(ink.on_ground(picture))
-    count = len(digits_of(seen.ink, seen.shape))
-    if count > 1:
+    digits = digits_of(seen.ink, seen.shape)
+    if len(digits) > 1:
         raise SeveralDigits(
-            f"The picture shows {count} digits: send one digit a picture, "
+            f"The picture shows {len(digits)} digits: send one digit a picture, "
             f"or ask with segments=true to have each of them answered."
         )
-    pixels, _ = draw(picture, seen, seen.ink)
+    pixels, _ = draw(picture, seen, digits[0])
     return pixels
 
 
 def draw_digits(picture: NDArray[np.uint8]) -> list[Segment]:
-    """Draw each digit on a picture: line by line, from left to right; boxes are in the picture's pixels."""
+    """Draw each digit on a picture: line by line, from left to right; boxes are in the picture's pixels.
+
+    Raises:
+        SeveralDigits: there are too many to be told apart.
+    """
     picture, seen, (left, top) = find(ink.on_ground(picture))
     segments = []
     for digit in digits_of(seen.ink, seen.shape):

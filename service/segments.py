@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
+from service.errors import SeveralDigits
 from service.ink import stroke_width
 from service.strokes import Stroke, mask_of
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MOST_STROKES = 48  # of more, the picture has a texture rather than writing
+MOST_STROKES = 48  # of more, the low ones are a texture
 STANDS = 0.45  # of the tallest one's height: what is lower is part of the digit nearest to it
 WIDEST = 1.1  # times as wide as tall: pieces beside each other make no digit that is wider
 LEVEL = 0.8  # of the lower one's height that two digits beside each other share
@@ -71,8 +72,19 @@ class _Group:
 
 
 def digits_of(strokes: Sequence[Stroke], shape: tuple[int, ...]) -> list[list[Stroke]]:
-    """Group the strokes on a picture of this shape into digits, in reading order."""
-    if not 1 < len(strokes) <= MOST_STROKES:
+    """Group the strokes on a picture of this shape into digits, in reading order.
+
+    Raises:
+        SeveralDigits: they are too many to be told apart.
+    """
+    if len(strokes) > MOST_STROKES:
+        tallest = max(stroke.height for stroke in strokes)
+        strokes = [stroke for stroke in strokes if stroke.height >= STANDS * tallest]
+    if len(strokes) > MOST_STROKES:
+        raise SeveralDigits(
+            f"The picture shows more than {MOST_STROKES} digits, or a pattern: send a part of it."
+        )
+    if len(strokes) < 2:
         return [list(strokes)]
     apart = _distances(strokes, shape)
     pen = stroke_width(mask_of(strokes, shape))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SPECK = 0.03  # of the largest stroke's area: what is smaller is dirt
 RIM = 0.8  # of each side of its box: what covers so much of all four is a frame
+NARROWEST_FRAME = 5  # pixels of the look: a rim, room, a speck, and the same again
 FRAMED = 0.01  # of a frame's box is filled by something else, or else it is a digit
 LINE = 6  # times as long as wide
 LONGER = 1.2  # times as long as the digit is wide: what lies beside it is then no stroke of it
@@ -142,14 +143,14 @@ def connected(mask: NDArray[np.bool_], sure: NDArray[np.bool_]) -> list[Stroke]:
 
 def without_frames(strokes: list[Stroke]) -> list[Stroke]:
     """Forget what runs along all four sides of its own box, around something else: a frame, a sheet's rim."""
-    return [
-        stroke
-        for stroke in strokes
-        if not (
-            sum(other.area for other in strokes if _inside(other, stroke)) > FRAMED * stroke.mask.size
-            and min(_rims(stroke.mask)) > RIM
-        )
-    ]
+    return [stroke for stroke in strokes if not _is_frame(stroke, strokes)]
+
+
+def _is_frame(stroke: Stroke, strokes: list[Stroke]) -> bool:
+    if min(stroke.width, stroke.height) < NARROWEST_FRAME:
+        return False
+    inside = sum(other.area for other in strokes if _inside(other, stroke))
+    return inside > FRAMED * stroke.mask.size and min(_rims(stroke.mask)) > RIM
 
 
 def _inside(inner: Stroke, outer: Stroke) -> bool:
@@ -185,7 +186,7 @@ def without_lines(strokes: list[Stroke], shape: tuple[int, ...]) -> list[Stroke]
             line.left >= right or line.left + line.width <= left
         )
 
-    return [s for s in strokes if s in rest or s.area > LINE_SHARE * area or not is_beside(s)]
+    return [s for s in strokes if not (_is_line(s, shape) and s.area <= LINE_SHARE * area and is_beside(s))]
 
 
 def _is_line(stroke: Stroke, shape: tuple[int, ...]) -> bool:

@@ -124,7 +124,7 @@ def test_a_header_and_an_end_that_share_bytes_are_left_to_pillow(shared: int) ->
     assert plain_grey(upload, MOST) is None
 
 
-def test_a_small_window_that_holds_all_rows_is_no_reason_to_leave_it(
+def test_a_small_window_that_holds_all_rows_will_do(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     small = zlib.compressobj(wbits=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import cv2
@@ -235,3 +236,47 @@ def test_digits_of_the_data_set_cut_by_a_gap_stay_one(data_folder: Path) -> None
         gap = np.abs(np.cos(angle) * y + np.sin(angle) * x - rng.uniform(-6, 6)) < 0.5
         several += len(boxes(encode(np.where(gap, 0, large).astype(np.uint8)))) > 1
     assert several <= 6
+
+
+def page(rows: int, columns: int) -> Drawing:
+    """Lines of plotted digits, with room between them."""
+    drawing = paper(40 * columns, 40 * rows)
+    for row in range(rows):
+        for column in range(columns):
+            write(drawing, str((3 * row + column) % 10), 40 * column + 8, 40 * row + 30, 1.0)
+    return drawing
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(13, 4), (25, 2), (7, 7)])
+def test_more_digits_than_are_told_apart_are_refused_with_what_to_do(rows: int, columns: int) -> None:
+    """25 lines of two digits make a column that is as narrow as a 1."""
+    upload = encode(page(rows, columns))
+    for way in (read, boxes):
+        with pytest.raises(SeveralDigits, match="more than 48 digits, or a pattern: send a part of it"):
+            way(upload)
+    assert len(boxes(encode(page(6, 8)))) == 48
+
+
+def test_one_digit_between_many_low_strokes_is_one_digit() -> None:
+    drawing = paper(300, 300)
+    for row in range(10):
+        for column in range(6):
+            cv2.circle(drawing, (25 + 50 * column, 15 + 30 * row), 5, 0, -1)
+    drawing[40:260, 90:210] = 255
+    written = write(drawing, "5", 100, 230, 6.0)
+    alone = paper(300, 300)
+    write(alone, "5", 100, 230, 6.0)
+    (found,) = boxes(encode(drawing))
+    assert are_close(found, written, 4)
+    np.testing.assert_allclose(read(encode(drawing)).astype(int), read(encode(alone)).astype(int), atol=8)
+
+
+def test_a_texture_of_many_strokes_costs_little() -> None:
+    """Which strokes are frames and lines was asked of each pair: three seconds for 1,500 bytes."""
+    dots = np.random.default_rng(0).random((89, 89)) < 0.85
+    drawing = paper(179, 179)
+    drawing[1:-1:2, 1:-1:2][dots] = 0
+    began = time.process_time()
+    with pytest.raises(SeveralDigits):
+        read(encode(drawing))
+    assert time.process_time() - began < 1
