@@ -35,6 +35,7 @@ SCRAP = 0.05  # of the largest piece's area: what is smaller is no part of the g
 DARK = 0.2  # ground that is darker than this shows garments as the data set does, bright on black
 GARMENT_SHARE = (0.05, 0.9)  # of a photograph: a cut of another size has failed
 OPAQUE = 0.5
+CUT_OUT = 0.97  # of a picture is opaque at most where its garment was cut out; screenshots have round corners
 COLOUR = 3  # channels, and dimensions of an array that has them
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
@@ -43,10 +44,12 @@ def draw_garment(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Draw the garment on a picture as Fashion-MNIST would: uint8 (28, 28), bright on a ground of 0.
 
     Transparent and plain grounds are known by their opacity or colour, the ground of a photograph by GrabCut.
+    A picture that is nearly all opaque, as a screenshot with round corners is, was not cut out.
     """
     colours, opacity = channels(picture)
-    cloth = cloth_mask(colours) if opacity is None else opacity >= OPAQUE
-    cloth = pieces(cloth)
+    opaque = np.ones(colours.shape[:2], bool) if opacity is None else opacity >= OPAQUE
+    is_cut_out = float(opaque.mean()) <= CUT_OUT
+    cloth = pieces(opaque if is_cut_out else opaque & cloth_mask(colours))
     rows, columns = np.flatnonzero(cloth.any(axis=1)), np.flatnonzero(cloth.any(axis=0))
     if not rows.size:
         raise EmptyImage("The picture is blank: there is no garment on it.")

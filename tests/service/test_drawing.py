@@ -209,6 +209,21 @@ def test_a_garment_is_told_from_a_floor_of_many_colours() -> None:
     assert (height, abs(width - 14) <= 1) == (28, True), "80x40 pixels of it are the garment"
 
 
+def test_a_few_transparent_pixels_make_no_cut_out() -> None:
+    """A screenshot with round corners is all cloth if its opacity is taken for the garment's outline."""
+    random = np.random.default_rng(0)
+    picture = random.integers(60, 256, (160, 120, 4), dtype=np.uint8)
+    picture[40:120, 40:80, :3] = (20, 30, 90)
+    picture[:, :, 3] = 255
+    opaque = canonicalise(picture[:, :, :3], "garment")
+    picture[:8, :8, 3] = picture[:8, -8:, 3] = picture[-8:, :8, 3] = picture[-8:, -8:, 3] = 0
+    _, _, width, height = cv2.boundingRect(canonicalise(picture, "garment"))
+    assert (height, abs(width - 14) <= 1) == (28, True), "80x40 pixels of it are the garment"
+    picture[:, :, 3] = 255
+    picture[0, 0, 3] = 254
+    assert np.abs(canonicalise(picture, "garment").astype(int) - opaque).mean() < 2
+
+
 def test_what_is_narrow_is_no_cloth() -> None:
     cut = np.zeros((160, 120), bool)
     cut[40:120, 40:80] = True
