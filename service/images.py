@@ -204,6 +204,7 @@ def _decode(
             _check_size(*image.size, max_pixels)
             if exact:
                 _check_canonical_size(*image.size)
+                _check_canonical_depth(image)
             return _load(image)
     except ImageRejected:
         raise
@@ -239,6 +240,11 @@ def _check_scans(count: int) -> None:
 def _check_canonical_size(width: int, height: int) -> None:
     if (width, height) != (SIDE, SIDE):
         raise NotCanonical(f"canonical=never needs 28x28 pixels, and the picture has {width}x{height}.")
+
+
+def _check_canonical_depth(image: Image.Image) -> None:
+    if _is_deep(image):
+        raise NotCanonical("canonical=never needs pixels of 8 bits, and the picture has deeper ones.")
 
 
 def _load(file: ImageFile.ImageFile) -> tuple[NDArray[np.uint8], tuple[int, int]]:

@@ -32,7 +32,7 @@ from training.recipes import RECIPES
 from training.reproduce.run import run_reproduce
 from training.runs import RUNS, new_run, recipe_of, resumed_run, shipped_run
 from training.search.run import run_search
-from training.ship import help_train, ship, train
+from training.ship import help_train, require_shippable, ship, train
 from training.studies.run import list_studies, run_study
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def fit_recipe(options: FitOptions, console: Console) -> None:
 
 def _lead_fit(options: FitOptions, device: torch.device, console: Console) -> None:
     recipe, processes = options.recipe, distributed.processes()
+    if options.ship:
+        require_shippable(recipe, options.data, options.models)
     held = resumed_run(recipe.name, options.runs) if options.resume else new_run(recipe, options.runs)
     with held as folder:
         together = f", {processes} processes" if processes > 1 else ""

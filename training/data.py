@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-TRAINING_IMAGES: Final = 60_000
 # Not the training seed: runs with different seeds must be judged on the same images.
 VALIDATION_SEED: Final = 20_240_229
 

@@ -10,6 +10,7 @@ from training.data import load_test
 from training.families import draw_families
 from training.measure import measure, measure_family
 from training.page_tables import read_table, write_table
+from training.runs import alone_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +71,7 @@ def doubt_row(evaluation: Evaluation) -> str:
 
 def record_doubt(evaluation: Evaluation, page: Path) -> None:
     """Put the artifact's row into the table `doubt` of the page, in place of its earlier one."""
-    head, rule, *rows = read_table(page, "doubt").splitlines()
-    kept = [row for row in rows if not row.startswith(f"| `{evaluation.name}` |")]
-    write_table(page, "doubt", "\n".join((head, rule, *sorted([*kept, doubt_row(evaluation)]))))
+    with alone_in(page.parent):
+        head, rule, *rows = read_table(page, "doubt").splitlines()
+        kept = [row for row in rows if not row.startswith(f"| `{evaluation.name}` |")]
+        write_table(page, "doubt", "\n".join((head, rule, *sorted([*kept, doubt_row(evaluation)]))))

@@ -89,9 +89,7 @@ def fit(  # noqa: PLR0913  what a training is made of, each once
                 save_checkpoint(checkpoint, recipe, state)
             if distributed.anyone(stop_requested()):
                 raise Interrupted(f"stopped after step {state.step}")
-    if state.best_weights is not None:
-        state.chosen.load_state_dict(state.best_weights)
-    return state.chosen.eval(), state.history
+    return state.finish(), state.history
 
 
 def learning_rate_at(recipe: Recipe, progress: float) -> float:

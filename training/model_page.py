@@ -57,13 +57,14 @@ def record_test_read(recipe: str, shipped: Shipped, folder: Path, same_as: str |
             tables = (block("artifacts", ""), block("doubt", DOUBT_HEAD), block("ledger", LEDGER_HEAD))
             page.write_text("\n\n".join(("# Artifacts", *tables)) + "\n")
         write_table(page, "ledger", f"{read_table(page, 'ledger')}\n{row}")
-        update_artifacts_table(folder)
+        write_table(page, "artifacts", artifacts_table(folder))
 
 
 def update_artifacts_table(folder: Path) -> Path:
     """Write the table of shipped artifacts from their own metadata; return the page."""
     page = folder / PAGE
-    write_table(page, "artifacts", artifacts_table(folder))
+    with alone_in(folder):
+        write_table(page, "artifacts", artifacts_table(folder))
     return page
 
 

@@ -105,8 +105,10 @@ class Recipe:
         """Refuse what means nothing.
 
         Raises:
-            UsageError: poses are asked of digits, or hands of garments.
+            UsageError: poses are asked of digits, hands of garments, or patience without validation images.
         """
+        if self.patience_epochs and not self.validation_images:
+            raise UsageError(f"{self.name}: patience needs validation images to tell by.")
         if (self.pairs or self.sleeves) and self.dataset != "fashion-mnist":
             raise UsageError(f"{self.name}: pairs and sleeves are for garments, not {self.dataset}.")
         if (self.upstrokes or self.bars or self.stubs or self.tails) and self.dataset != "mnist":

@@ -66,10 +66,15 @@ def shipped_run(name: str, version: str, runs: Path = RUNS) -> Iterator[Path]:
     """Hold the run that shipped this version of a recipe's artifact.
 
     Raises:
-        RunUnavailable: it is not here, or another process holds it.
+        RunUnavailable: it is not here, has lost its checkpoint, or another process holds it.
     """
     for shipped in (runs / name).glob(f"*/{SHIPPED}"):
         if read_json(shipped)["version"] == version:
+            if not (shipped.parent / CHECKPOINT).exists():
+                raise RunUnavailable(
+                    f"{shipped.parent} shipped {name} {version}, but its {CHECKPOINT} is gone, and with it "
+                    "the network."
+                )
             with _held(shipped.parent):
                 yield shipped.parent
             return

@@ -100,6 +100,18 @@ def _judge(
     return calibrate(logits, typicality, labels, CONFORMAL_LEVELS[recipe.dataset]), detector
 
 
+def require_shippable(recipe: Recipe, data: Path | None, models: Path) -> None:
+    """Make sure, before a training of hours, that what shipping needs is there.
+
+    Raises:
+        PageIncomplete: a reading of the test set could not be written down.
+        DataUnavailable: a test set is missing; doubt is judged on the other dataset's too.
+    """
+    require_tables(models)
+    for dataset in SOURCES if recipe.validation_images else (recipe.dataset,):
+        load_test(dataset, data)
+
+
 def ship(recipe: Recipe, trained: Trained, run: Path, data: Path | None, models: Path) -> Shipped:
     """Export, read the test set once, and write that reading down.
 

@@ -60,6 +60,12 @@ class State:
         """The network that is validated and exported: the averaged one where the recipe averages."""
         return self.network if self.average is None else self.average
 
+    def finish(self) -> nn.Module:
+        """Return the network of a finished training, with its best weights where it remembers them."""
+        if self.best_weights is not None:
+            self.chosen.load_state_dict(self.best_weights)
+        return self.chosen.eval()
+
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
         """Move the averaged network towards the trained one.

@@ -5,10 +5,11 @@ G. Hinton, O. Vinyals, J. Dean: Distilling the Knowledge in a Neural Network, 20
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from training.architectures import build
-from training.errors import RunUnavailable, UsageError
+from training.errors import CheckpointRejected, RunUnavailable, UsageError
 from training.fit import finished
 from training.recipes import RECIPES
 from training.runs import CHECKPOINT
@@ -28,8 +29,7 @@ def load_teachers(recipe: Recipe, runs: Path, device: torch.device) -> list[nn.M
 
     Raises:
         UsageError: there is no such recipe, or it knows another dataset.
-        RunUnavailable: it has no finished run.
-        CheckpointRejected: the run is damaged, or had other settings than the recipe of its name has now.
+        RunUnavailable: it has no finished run with the settings that the recipe of its name has now.
     """
     return [_load_teacher(name, recipe, runs, device) for name in recipe.teachers]
 
@@ -40,9 +40,11 @@ def _load_teacher(name: str, pupil: Recipe, runs: Path, device: torch.device) ->
         raise UsageError(f"{pupil.name} can only learn from a recipe for {pupil.dataset}, not {name!r}.")
     for checkpoint in sorted((runs / name).glob(f"*/{CHECKPOINT}"), reverse=True):
         state = start(build(teacher).to(device), teacher)
-        state.restore(load_checkpoint(checkpoint, teacher))
+        with contextlib.suppress(CheckpointRejected):  # an experiment of other settings is passed over
+            state.restore(load_checkpoint(checkpoint, teacher))
         if finished(state, teacher):
-            return state.chosen.eval().requires_grad_(requires_grad=False)
+            return state.finish().requires_grad_(requires_grad=False)
     raise RunUnavailable(
-        f"{name} has no finished run in {runs}: train it first, by python -m training fit {name}."
+        f"{name} has no finished run of its recipe in {runs}: train it first, by "
+        f"python -m training fit {name}."
     )

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from training.architectures import build
+from training.errors import UsageError
 from training.fit import fit, learning_rate_at
 from training.state import start
 
@@ -201,6 +202,11 @@ def test_training_takes_the_rates_of_its_schedule(tiny: Recipe, bars: Splits, sc
     _, history = fit(build(recipe), bars, recipe)
     last_steps = [6, 13, 20]  # of the three epochs, of 21 steps
     assert [r.learning_rate for r in history] == [learning_rate_at(recipe, step / 21) for step in last_steps]
+
+
+def test_patience_needs_something_to_tell_by(tiny: Recipe) -> None:
+    with pytest.raises(UsageError, match="patience needs validation images"):
+        changed(tiny, patience_epochs=2, validation_images=0)
 
 
 def test_without_patience_all_epochs_are_trained(tiny: Recipe, bars: Splits) -> None:

@@ -10,7 +10,16 @@ import pytest
 from tiny_training import changed
 
 from training.errors import RunUnavailable
-from training.runs import CHECKPOINT, SHIPPED, new_run, read_json, recipe_of, resumed_run, write_json
+from training.runs import (
+    CHECKPOINT,
+    SHIPPED,
+    new_run,
+    read_json,
+    recipe_of,
+    resumed_run,
+    shipped_run,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +56,17 @@ def test_the_recipe_of_a_run_is_the_one_it_was_started_with(tiny: Recipe, tmp_pa
         write_json(folder / "run.json", content | {"recipe": content["recipe"] | {"lost": 0.5}})
         with pytest.raises(RunUnavailable, match="made use of lost,"):
             recipe_of(folder)
+
+
+def test_a_run_that_has_lost_its_network_is_not_taken_for_it(tiny: Recipe, tmp_path: Path) -> None:
+    """It would be trained anew, and shipped with what the test set said of another network."""
+    with new_run(tiny, tmp_path) as folder:
+        write_json(folder / SHIPPED, {"version": "abc", "test_accuracy": 0.5})
+    with pytest.raises(RunUnavailable, match=r"shipped tiny abc, but its checkpoint\.pt is gone"):
+        shipped_run("tiny", "abc", tmp_path).__enter__()
+    (folder / CHECKPOINT).touch()
+    with shipped_run("tiny", "abc", tmp_path) as found:
+        assert found == folder
 
 
 def test_a_run_in_use_cannot_be_resumed_by_another_process(tiny: Recipe, tmp_path: Path) -> None:

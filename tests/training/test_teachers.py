@@ -115,6 +115,28 @@ def test_a_finished_training_asks_no_teacher(bars: Splits, tmp_path: Path) -> No
     assert len(asked) == 1
 
 
+def test_a_newer_run_of_other_settings_or_a_damaged_one_is_passed_over(runs: Path, bars: Splits) -> None:
+    before = weights_of(load_teachers(PUPIL, runs, CPU)[0])
+    for name in ("4-experiment", "5-damaged"):
+        (runs / TEACHER.name / name).mkdir()
+    train(changed(TEACHER, epochs=1), bars, runs / TEACHER.name / "4-experiment")
+    (runs / TEACHER.name / "5-damaged" / CHECKPOINT).write_bytes(b"half a file")
+    assert torch.equal(weights_of(load_teachers(PUPIL, runs, CPU)[0]), before)
+
+
+def test_a_teacher_that_stopped_early_teaches_with_its_best_weights(
+    tmp_path: Path, bars: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = changed(TEACHER, optimiser="sgd", learning_rate=0.5, momentum=0.9, epochs=40, patience_epochs=3)
+    monkeypatch.setitem(RECIPES, TEACHER.name, patient)
+    (tmp_path / TEACHER.name / "1").mkdir(parents=True)
+    network = train(patient, bars, tmp_path / TEACHER.name / "1")
+    last = torch.load(tmp_path / TEACHER.name / "1" / CHECKPOINT, weights_only=True)["state"]["network"]
+    (teacher,) = load_teachers(PUPIL, tmp_path, CPU)
+    assert torch.equal(weights_of(teacher), weights_of(network))
+    assert any(not torch.equal(teacher.state_dict()[name], last[name]) for name in last)
+
+
 def test_a_teacher_without_a_finished_run_is_to_be_trained_first(runs: Path) -> None:
     for run in ("1-older", "2-newer"):
         (runs / TEACHER.name / run / CHECKPOINT).unlink()

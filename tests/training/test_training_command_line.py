@@ -18,6 +18,7 @@ import torch
 from training.__main__ import main
 from training.artifacts import list_artifacts, read_artifact
 from training.data import Split, load_test
+from training.errors import DataUnavailable
 from training.page_tables import read_table
 from training.recipes import RECIPES
 from training.runs import read_json
@@ -130,6 +131,22 @@ def test_calibrate_exports_the_same_weights_again_without_reading_the_test_set(
     ledger = read_table(folder / "models" / "README.md", "ledger")
     assert f"| `small` | `{after.version}` | not again: the weights of `{before.version}` |" in ledger
     assert main(["calibrate", "small", *places, "--threads", "1"]) == 0  # and again, from the new version
+
+
+def test_what_shipping_needs_is_asked_for_before_a_training_of_hours(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Doubt is judged on the other dataset's pictures too."""
+
+    def load(dataset: str, data: Path | None) -> Split:
+        if dataset == "fashion-mnist":
+            raise DataUnavailable("FashionMNIST is not here.")
+        return load_test(dataset, data)
+
+    monkeypatch.setattr("training.ship.load_test", load)
+    assert main(words(tmp_path, data_folder, "--epochs", "1")) == 1
+    assert "FashionMNIST is not here" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_an_artifact_without_calibration_is_evaluated_without_doubt(

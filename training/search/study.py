@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import time
 import warnings
 from collections import Counter
@@ -15,10 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from training.errors import Interrupted, RunUnavailable, TrainingDiverged, UsageError
 from training.interrupts import deferred_signals
+from training.runs import alone_in
 from training.search.trial import DIVERGED, PLACE, PlanExhausted, Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from training.search.space import Value
@@ -85,14 +85,6 @@ def _require_same(study: optuna.Study, search: Search) -> None:
             f"The study {study.study_name} searches something else: it differs in {', '.join(different)}. "
             "Give the same (only --trials may change), or another --study."
         )
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process on this machine plans; the lock goes with the process, however it ends."""
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def work(study: optuna.Study, trainer: Trainer, folder: Path) -> None:
