@@ -10,7 +10,7 @@ from training.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How one network is built and trained: with its seed and its teachers, all that the weights depend on."""
+    """How one network is built and trained: with seed and teachers, all that the weights depend on."""
 
     name: str
     """The artifact will be <name>.onnx."""
