@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 COLOUR_SIDE = 24  # pixels along the longer side that the colours are found on
 PAPER_SIDE = 45  # and the pen's width
+ROW = 4  # times as long as high: what is longer is looked at as finely as if it were no longer,
+LONGEST_ROW = 12  # but along it at no more than about so many times as many pixels
 PAPER_WINDOW = 0.75  # of the longer side: the paper is the median over so wide a window
 BOLD = 0.4  # of the picture filled by ink: which of two colours is the rarer is then no sign
 STANDS_OUT = 0.25  # of the farthest from the paper, at which a pixel stands out from it
@@ -56,14 +58,20 @@ def on_ground(picture: Picture) -> Picture:
 
 
 def shrink(picture: Picture, longer_side: int) -> Picture:
-    """Average whole blocks of pixels as long as the longer side keeps so many."""
-    factor = max(picture.shape[:2]) // longer_side
+    """Average whole blocks of pixels as long as the longer side keeps so many, or a row of digits more."""
+    factor = _extent(picture) // longer_side
     if factor <= 1:
         return picture
     height, width = (max(1, side // factor) for side in picture.shape[:2])
     blocks = picture[: height * factor, : width * factor]
     small = cv2.resize(blocks, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8).reshape(height, width, -1)
+
+
+def _extent(picture: NDArray[Any]) -> int:
+    """The longer side, or of a row or column of many digits what some of them fill."""
+    shorter, longer = sorted(picture.shape[:2])
+    return max(min(longer, ROW * shorter), longer // LONGEST_ROW)
 
 
 def ink_map(picture: Picture, towards_ink: NDArray[np.float32]) -> Ink:
@@ -78,9 +86,9 @@ def ink_direction(picture: Picture) -> NDArray[np.float32]:
     continued by its mirror image, in which the rim of a sheet is as rare as in the picture itself.
     """
     small = shrink(picture, COLOUR_SIDE)
-    room = max(small.shape) // 2
+    room = max(_extent(small) // 2, 1)
     mirrored = np.asarray(cv2.copyMakeBorder(small, room, room, room, room, cv2.BORDER_REFLECT), np.uint8)
-    paper = _paper(mirrored, max(small.shape))[room:-room, room:-room]
+    paper = _paper(mirrored, _extent(small))[room:-room, room:-room]
     away = (small.astype(np.float32) - paper.reshape(small.shape)).reshape(-1, small.shape[2])
     skew = (away**2).sum(axis=1) @ away
     length = float(np.linalg.norm(skew))
@@ -135,7 +143,7 @@ def pen_width(ink: Ink) -> float:
     Against the median over a wide window, which keeps the edges of shadows, strokes alone stand out.
     """
     small = shrink(_eight_bits(ink)[:, :, np.newaxis], PAPER_SIDE)
-    above = small[:, :, 0].astype(np.float32) - _paper(small, max(small.shape))
+    above = small[:, :, 0].astype(np.float32) - _paper(small, _extent(small))
     scale: float = max(ink.shape) / max(small.shape)
     return stroke_width(above > max(otsu(above), 0)) * scale
 

@@ -257,6 +257,15 @@ def test_more_digits_than_are_told_apart_are_refused_with_what_to_do(rows: int, 
     assert len(boxes(encode(page(6, 8)))) == 48
 
 
+@pytest.mark.parametrize("columns", [16, 30, 40])
+def test_a_long_row_is_looked_at_as_finely_as_a_short_one(columns: int) -> None:
+    drawing = paper(40 * columns, 48)
+    written = [write(drawing, str(k % 10), 40 * k + 8, 36, 1.0) for k in range(columns)]
+    found = boxes(encode(drawing))
+    assert len(found) == columns
+    assert all(are_close(one, box, 4) for one, box in zip(found, written, strict=True))
+
+
 def test_one_digit_between_many_low_strokes_is_one_digit() -> None:
     drawing = paper(300, 300)
     for row in range(10):
