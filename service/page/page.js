@@ -135,6 +135,7 @@ async function askAboutPictures(asked) {
 
 function removePictures(removed) {
   for (const picture of removed) {
+    picture.request = null; // an answer that still comes is nobody's
     strip.remove(picture);
     URL.revokeObjectURL(picture.address);
   }

@@ -200,6 +200,26 @@ def test_removing_a_picture_leads_to_its_neighbour_and_at_last_to_the_drawing(
     expect(visitor.page.locator("#strip")).to_be_hidden()
 
 
+def test_a_picture_removed_while_it_is_asked_about_leaves_the_others_their_answers(
+    visit: Visit, digits: list[Path]
+) -> None:
+    visitor = visit()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    visitor.page.route("**/predict*", hold)
+    with visitor.page.expect_request("**/predict*"):
+        visitor.page.set_input_files("#files", digits[:3])
+    visitor.page.click("#remove")
+    for route in held:
+        route.continue_()
+    visitor.see("#label", "2")
+    visitor.page.click("#remove")
+    visitor.see("#label", "1")
+
+
 def test_a_file_that_is_no_picture_is_refused_in_words(visit: Visit, tmp_path: Path) -> None:
     note = tmp_path / "note.txt"
     note.write_text("seven")
