@@ -260,11 +260,13 @@ def _golden_faults(path: Path, predict: Compute) -> list[str]:
         # A system error names the path, and callers see this.
         reason = getattr(error, "strerror", None) or error
         return [f"The golden file {path.name} cannot be read: {reason}."]
-    n = len(images)
-    if images.dtype != np.uint8 or n < 2 or images.shape[1:] != (28, 28):
+    if images.dtype != np.uint8 or images.shape[1:] != (28, 28) or len(images) < 2:
         return [f"The golden file {path.name} holds no uint8 images of shape (n, 28, 28)."]
+    n = len(images)
     if probabilities.shape != (n, CLASSES) or typicality.shape != (n,):
         return [f"The golden file {path.name} holds {n} images with answers of other shapes."]
+    if any(array.dtype != np.float32 for array in (probabilities, typicality, *previous)):
+        return [f"The golden file {path.name} holds answers that are no float32."]
     try:
         answers = predict(images)
         alone = predict(images[-1:])

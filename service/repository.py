@@ -59,15 +59,20 @@ class Repository:
         Raises:
             ArtifactRejected: the default model, or one named in `models`, cannot be served.
         """
+        names = (*self._settings.model_names(), self.default)
+        as_they_are = {name: _signature(self._settings.models_dir, name) for name in names}
         for name, classifier in load_all(self._settings).items():
-            self._signatures[name] = _signature(self._settings.models_dir, name)
+            self._signatures[name] = as_they_are.get(name, ())  # what changes meanwhile is loaded again
             self._serve(classifier)
 
     async def follow(self, interval_s: float) -> None:
         """Keep to the folder for ever: load what is new or changed there, let go what is gone."""
         while True:
             await asyncio.sleep(interval_s)
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:  # such as no descriptors left: another look may find better times
+                log.exception("cannot follow the folder of models; what is served goes on")
 
     async def refresh(self) -> None:
         """Load every artifact that is new or has changed; a refused one leaves the old one in service."""
@@ -81,7 +86,7 @@ class Repository:
                 except ArtifactRejected as rejected:
                     log.error("not served: %s", rejected)  # noqa: TRY400 - its sentences say all
         for name in self._models.keys() - set(names) - {self.default}:
-            del self._signatures[name]
+            self._signatures.pop(name, None)  # one that was loaded by hand has none before the next look
             self._stop(name)
 
     async def load(self, name: str) -> None:

@@ -249,6 +249,30 @@ def test_a_golden_file_that_is_no_archive_is_refused(tmp_path: Path, content: by
     assert reason.startswith("The golden file tiny.golden.npz cannot be read: ")
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"images": np.uint8(0)}, "holds no uint8 images"),
+        ({"images": golden_images()[:1]}, "holds no uint8 images"),
+        ({"typicality": np.float32(0)}, "answers of other shapes"),
+        ({"probabilities": np.full((len(golden_images()), 10), "0.1")}, "holds answers that are no float32"),
+        ({"typicality": np.zeros(len(golden_images()))}, "holds answers that are no float32"),
+        (
+            {
+                "previous_probabilities": np.full((len(golden_images()), 10), "0.1"),
+                "previous_typicality": np.zeros(len(golden_images())),
+            },
+            "holds answers that are no float32",
+        ),
+    ],
+)
+def test_a_golden_file_of_other_arrays_is_refused(
+    tmp_path: Path, changes: dict[str, np.ndarray], says: str
+) -> None:
+    [reason] = reasons(golden(write_artifact(tmp_path), **changes))
+    assert says in reason
+
+
 class Trap:
     """Leaves a file behind when it is unpickled."""
 

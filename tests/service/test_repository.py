@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from tiny import golden_images, write_artifact
 
+import service.repository
+from service.artifacts import Classifier
 from service.errors import ArtifactRejected, ModelNotFound
 from service.repository import Repository, load_all
 from service.settings import Settings
@@ -169,6 +171,60 @@ def test_an_unloaded_model_stays_away_until_it_is_loaded(tmp_path: Path) -> None
         await models.close()
 
     run(scenario)
+
+
+def test_what_changes_while_the_service_starts_is_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_all(settings: Settings) -> dict[str, Classifier]:
+        loaded = real(settings)
+        write_artifact(tmp_path, "mnist-cnn", temperature="2.0")
+        return loaded
+
+    async def scenario() -> None:
+        write_artifact(tmp_path, "mnist-cnn")
+        models = repository(tmp_path)
+        before = models.get("mnist-cnn").classifier.version
+        await models.refresh()
+        assert models.get("mnist-cnn").classifier.version != before
+        await models.close()
+
+    real = service.repository.load_all
+    monkeypatch.setattr("service.repository.load_all", load_all)
+    run(scenario)
+
+
+def test_following_survives_a_look_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where no descriptors are left, or somebody removes what was loaded by hand before the next look."""
+
+    async def scenario() -> None:
+        write_artifact(tmp_path, "mnist-cnn")
+        models = repository(tmp_path)
+        write_artifact(tmp_path, "second")
+        await models.load("second")
+        (tmp_path / "second.onnx").unlink()
+        looks = iter((OSError(24, "Too many open files"),))
+        real = Settings.model_names
+
+        def model_names(settings: Settings) -> list[str]:
+            for error in looks:
+                raise error
+            return real(settings)
+
+        monkeypatch.setattr(Settings, "model_names", model_names)
+        following = asyncio.create_task(models.follow(0.001))
+        async with asyncio.timeout(30):
+            while "second" in models.names():  # noqa: ASYNC110 - the repository has no event to wait for
+                await asyncio.sleep(0)
+        assert not following.done()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await models.close()
+
+    run(scenario)
+    assert "cannot follow the folder of models" in caplog.text
 
 
 def test_following_goes_on_until_it_is_cancelled(tmp_path: Path) -> None:
