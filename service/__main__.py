@@ -142,6 +142,8 @@ def _greet(url: str, settings: Settings) -> None:
 
 def _refuse_unusable_address(host: str, port: int) -> None:
     """BentoML would load everything before it finds out, and end with a traceback."""
+    if not 0 <= port < 2**16:
+        raise CommandFailed(f"There is no port {port}: a port is a number from 0 to 65535.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()

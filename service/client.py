@@ -128,7 +128,7 @@ class Client:
         while True:
             try:
                 response = self._http.send(request)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 raise _unreachable(request, error) from error
             wait_s = self._retries.wait_s(response, tries)
             if wait_s is None:
@@ -195,7 +195,7 @@ class AsyncClient:
         while True:
             try:
                 response = await self._http.send(request)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 raise _unreachable(request, error) from error
             wait_s = self._retries.wait_s(response, tries)
             if wait_s is None:
@@ -215,11 +215,16 @@ class AsyncClient:
         await self.close()
 
 
-def _with_scheme(url: str) -> str:
-    return url if "://" in url else f"http://{url}"
+def _with_scheme(url: str) -> httpx.URL:
+    try:
+        return httpx.URL(url if "://" in url else f"http://{url}")
+    except httpx.InvalidURL as invalid:
+        raise ClientError(f"{url!r} is no address: {invalid}.") from None
 
 
 def _bearing(api_key: str | None) -> dict[str, str]:
+    if api_key is not None and not api_key.isascii():
+        raise ClientError("The API key has letters that no key has.")
     return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
 
 
@@ -259,5 +264,5 @@ def _retry_after_s(response: httpx.Response) -> float | None:
         return None
 
 
-def _unreachable(request: httpx.Request, error: httpx.TransportError) -> ServiceUnreachable:
+def _unreachable(request: httpx.Request, error: httpx.RequestError) -> ServiceUnreachable:
     return ServiceUnreachable(f"No answer from {request.url}: {error or type(error).__name__}.")

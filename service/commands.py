@@ -89,10 +89,8 @@ def predict_here(question: Question, track: Track) -> Document:
 
 def predict_there(url: str, question: Question, track: Track) -> Document:
     """Have the service at `url` classify: a request for each picture, several at a time."""
-    from service.client import Client
-
     served: Document = {"model": question.model, "version": None}
-    with closing(Client(url, api_key=api_key())) as client, ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+    with closing(_client(url)) as client, ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
         rows = pool.map(
             lambda file: _row(file, lambda content: _ask(client, content, question, served)), question.files
         )
@@ -101,6 +99,15 @@ def predict_there(url: str, question: Question, track: Track) -> Document:
         finally:
             pool.shutdown(cancel_futures=True)
     return {**served, "predictions": predictions}
+
+
+def _client(url: str) -> Client:
+    from service.client import Client, ClientError
+
+    try:
+        return Client(url, api_key=api_key())
+    except ClientError as error:
+        raise CommandFailed(str(error)) from None
 
 
 def _ask(client: Client, content: bytes, question: Question, served: Document) -> Document:
@@ -149,9 +156,9 @@ def models_here() -> Document:
 
 
 def models_there(url: str) -> Document:
-    from service.client import Client, ClientError
+    from service.client import ClientError
 
-    with closing(Client(url, api_key=api_key())) as client:
+    with closing(_client(url)) as client:
         try:
             return dataclasses.asdict(client.models())
         except ClientError as error:

@@ -25,6 +25,7 @@ from service.client import (
     Answer,
     AsyncClient,
     Client,
+    ClientError,
     ImageError,
     Prediction,
     Retries,
@@ -284,6 +285,26 @@ def test_an_answer_of_another_service_is_told_apart(ask: Ask, body: bytes) -> No
 def test_a_list_of_models_of_another_service_is_told_apart(ask: Ask, body: bytes) -> None:
     with playing((200, {}, body)) as script, pytest.raises(ServiceUnreachable, match="not this service"):
         ask(script.url, "models")
+
+
+def test_an_answer_that_cannot_be_unpacked_is_none(ask: Ask) -> None:
+    headers = {"content-encoding": "gzip", "content-type": "application/json"}
+    with playing((200, headers, b"no gzip")) as script, pytest.raises(ServiceUnreachable):
+        ask(script.url, "models")
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "says"),
+    [
+        ("http://localhost:abc", {}, "'http://localhost:abc' is no address"),
+        ("localhost", {"api_key": "k€y"}, "letters that no key has"),
+    ],
+)
+def test_what_cannot_be_asked_at_all_is_told_in_a_sentence(
+    ask: Ask, url: str, options: dict[str, str], says: str
+) -> None:
+    with pytest.raises(ClientError, match=says):
+        ask(url, "models", options=options)
 
 
 def test_an_answer_that_takes_too_long_is_given_up(ask: Ask) -> None:

@@ -250,6 +250,19 @@ def test_serve_refuses_a_taken_port_with_a_sentence(run: Run) -> None:
     assert f"Port {port} is taken" in err
 
 
+@pytest.mark.parametrize("port", ["99999", "-1"])
+def test_serve_refuses_a_number_that_is_no_port_with_a_sentence(run: Run, port: str) -> None:
+    status, out, err = run("serve", "--port", port)
+    assert (status, out) == (1, "")
+    assert f"There is no port {port}" in err
+
+
+def test_an_address_that_is_none_is_told_in_a_sentence(run: Run) -> None:
+    status, out, err = run("models", "--url", "http://localhost:abc")
+    assert (status, out) == (1, "")
+    assert "'http://localhost:abc' is no address" in err
+
+
 def test_serve_refuses_an_address_of_another_machine_with_a_sentence(run: Run) -> None:
     for host in ("192.0.2.1", "2001:db8::1"):  # kept free for documentation, so nobody has them
         status, out, err = run("serve", "--host", host)
