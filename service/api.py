@@ -116,12 +116,14 @@ class Api:
             raise BadRequest("segments=true is for models of digits, and not for canonical=never.")
         body = await read_body(request, self._settings.max_request_bytes, self._settings.max_pending_bytes)
         started = time.perf_counter()
+        ends = started + self._timeout_s
         uploads = parse_uploads(body, header(request, b"content-type"), self._limits)
         left = partial(caller_left, request)
         pictures: Pictures
         if len(uploads) > overlap.STEP_IMAGES and not query.segments and not query.explain:
             steps = self._reader.read_in_steps(uploads, form, query.canonical, overlap.STEP_IMAGES)
-            room = model.batcher.room_for(len(uploads), timeout_s=self._timeout_s, caller_left=left)
+            left_s = ends - time.perf_counter()
+            room = model.batcher.room_for(len(uploads), timeout_s=left_s, caller_left=left)
             with room as submit:
                 pictures, computed = await overlap.read_and_compute(steps, submit)
             images = images_of(readable(pictures))
@@ -131,7 +133,7 @@ class Api:
             refuse_too_many(len(images), self._most_images(query))
             computed = await model.batcher.submit(
                 np.array(images),  # (n, 28, 28); np.stack takes three times as long
-                timeout_s=self._timeout_s,
+                timeout_s=ends - time.perf_counter(),
                 caller_left=left,
                 alone=UNDERWAY.is_one(),
             )
@@ -141,7 +143,7 @@ class Api:
         if query.pixels:
             _attach("pixels", images, answers)
         if query.explain:
-            left_s = max(self._timeout_s - computed.waited_s - computed.computed_s, 0)
+            left_s = ends - time.perf_counter()
             heat_maps, explain_s = await explain.heat_maps(
                 *(model.batcher, np.array(images), computed.outputs[0]), timeout_s=left_s, caller_left=left
             )

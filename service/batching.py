@@ -195,39 +195,41 @@ class Batcher:
         """Room in the queue for so many images that are still to come, and what submits some of them.
 
         A request that is submitted in parts is so refused at its beginning or not at all: if many such were
-        let in and refused half way, none would ever be answered.
+        let in and refused half way, none would ever be answered. Only other such requests are kept out by it:
+        while its pictures are read, nothing of it waits.
 
         Raises:
             Overloaded, NotReady: as `submit` does; what is yielded raises the other errors of `submit`.
         """
-        self._admit(images)
+        self._admit(images, self._reserved_images)
         self._reserved_images += images
         left = images
+
+        ends = time.monotonic() + timeout_s
 
         async def submit(some: Images) -> Computed:
             nonlocal left
             left -= len(some)
             self._reserved_images -= len(some)
-            return await self._enqueue(some, timeout_s, caller_left, probing=False)
+            return await self._enqueue(some, ends - time.monotonic(), caller_left, probing=False)
 
         try:
             yield submit
         finally:
             self._reserved_images -= left
 
-    def _admit(self, images: int) -> None:
+    def _admit(self, images: int, reserved: int = 0) -> None:
         self._refuse_when_closed()
-        if self._has_room(images):
+        if self._has_room(images + reserved):
             return
         self._first_waiting()  # those whose caller has left take nobody's place
-        if not self._has_room(images):
+        if not self._has_room(images + reserved):
             self._observer.dropped("shed", images)
-            taken = self._queued_images + self._reserved_images
+            taken = self._queued_images + reserved
             raise Overloaded(f"{taken} images are waiting already; try again in a second.")
 
     def _has_room(self, images: int) -> bool:
-        taken = self._queued_images + self._reserved_images
-        return taken + images <= self._max_queue and not self._is_behind(time.monotonic())
+        return self._queued_images + images <= self._max_queue and not self._is_behind(time.monotonic())
 
     def _refuse_when_closed(self) -> None:
         if self._closed:
@@ -293,7 +295,7 @@ class Batcher:
         self._thread.shutdown()
 
     def _expire(self, submission: _Submission) -> None:
-        late = f"No answer within {submission.timeout_s:g} s; try again, or send fewer images."
+        late = "There is no answer before the deadline; try again, or send fewer images."
         self._drop(submission, "expired", DeadlineExceeded(late))
 
     def _drop(self, submission: _Submission, reason: DropReason, error: DigitServeError) -> None:

@@ -71,7 +71,8 @@ def shrink(picture: Picture, longer_side: int) -> Picture:
 def _extent(picture: NDArray[Any]) -> int:
     """The longer side, or of a row or column of many digits what some of them fill."""
     shorter, longer = sorted(picture.shape[:2])
-    return max(min(longer, ROW * shorter), longer // LONGEST_ROW)
+    extent: int = max(min(longer, ROW * shorter), longer // LONGEST_ROW)
+    return extent
 
 
 def ink_map(picture: Picture, towards_ink: NDArray[np.float32]) -> Ink:

@@ -6,6 +6,7 @@ canonical as they do at `/predict`. The tensors themselves are read and written 
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from functools import partial
@@ -24,7 +25,7 @@ from service.errors import DigitServeError, Forbidden, ModelNotFound, NotReady, 
 from service.exposition import model_totals
 from service.reading import ImageReader, readable
 from service.repository import Repository, ServedModel
-from service.requests import caller_left, header, read_body
+from service.requests import IN_HAND, caller_left, header, read_body
 from service.responses import Handler, JsonResponse, answered_route, error_headers, server_timing
 from service.settings import Settings
 from service.tensors_v2 import (
@@ -158,7 +159,9 @@ class ProtocolV2:
         """Run the model on canonical pixels as they are, or on encoded pictures."""
         model = self._model(request)
         body = await read_body(request, self._settings.max_request_bytes, self._settings.max_pending_bytes)
-        body = decompressed(body, header(request, b"content-encoding"), self._settings.max_request_bytes)
+        if sent_in := header(request, b"content-encoding"):  # little may inflate to much
+            body = await asyncio.to_thread(decompressed, body, sent_in, self._settings.max_request_bytes)
+            IN_HAND.take(len(body), self._settings.max_pending_bytes)
         started = time.perf_counter()
         call = read_infer_request(
             body, request.headers.get("inference-header-content-length"), self._settings.max_json_values
@@ -168,7 +171,7 @@ class ProtocolV2:
         asked_ms = call.document.parameters.timeout / 1000
         timeout_s = min(asked_ms or math.inf, self._settings.timeout_ms) / 1000
         computed = await model.batcher.submit(
-            images, timeout_s=timeout_s, caller_left=partial(caller_left, request)
+            images, timeout_s=timeout_s - read_s, caller_left=partial(caller_left, request)
         )
         outputs = dict(zip(("probabilities", "typicality"), computed.outputs, strict=True))
         content, header_length = write_infer_response(

@@ -38,7 +38,7 @@ class ImageReader:
     ) -> list[Images | ImageRejected]:
         """Canonical pixels (28, 28) for each upload, in order, or why there are none."""
         read = partial(read_image, form=form, mode=mode, max_pixels=self._max_pixels)
-        return await self._read_each(uploads, form, read)
+        return await self._read_each(uploads, form, read, inline=len(uploads) <= INLINE_IMAGES)
 
     async def read_in_steps(
         self, uploads: Sequence[Upload], form: CanonicalForm, mode: CanonicalMode, step: int
@@ -53,13 +53,14 @@ class ImageReader:
 
     async def read_digits(self, uploads: Sequence[Upload]) -> list[list[Segment] | ImageRejected]:
         """The digits on each upload, in order, or why there are none."""
-        return await self._read_each(uploads, "digit", partial(read_digits, max_pixels=self._max_pixels))
+        read = partial(read_digits, max_pixels=self._max_pixels)
+        return await self._read_each(uploads, "digit", read, inline=False)  # many take long, however small
 
     async def _read_each(
-        self, uploads: Sequence[Upload], form: CanonicalForm, read: Callable[[bytes], Read]
+        self, uploads: Sequence[Upload], form: CanonicalForm, read: Callable[[bytes], Read], *, inline: bool
     ) -> list[Read | ImageRejected]:
         started = time.perf_counter()
-        if len(uploads) <= INLINE_IMAGES and not any(is_large(u) for u in uploads if isinstance(u, bytes)):
+        if inline and not any(is_large(upload, form) for upload in uploads if isinstance(upload, bytes)):
             images = self._read_all(uploads, read, started)
         else:
             loop = asyncio.get_running_loop()

@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     )
     default_model: str = Field("mnist-cnn", description="the model that answers when a request names none")
     model_control: bool = Field(
-        default=False, description="whether callers may load and unload models at /v2"
+        default=False, description="whether callers may load and unload models at /v2, of one worker"
     )
     device: Device = Field(
         "auto", description="`cuda` and `tensorrt` refuse to start without a GPU, `auto` falls back"
@@ -106,6 +106,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"max_pending_bytes ({held}) must hold one request of max_request_bytes ({largest})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _who_loads_a_model_reaches_every_worker(self) -> Settings:
+        if self.model_control and self.workers > 1:
+            raise ValueError(f"model_control reaches one worker, and workers is {self.workers}")
         return self
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 from annotated_types import Len
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from service.batching import Images
 from service.errors import BadBase64, BadRequest, EmptyUpload, RequestTooLarge
@@ -26,23 +26,24 @@ from service.uploads import Upload
 
 PIXELS = 28 * 28
 
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]  # a number of thousands of digits cannot even be printed
+
 # Content encodings, the better known first, with what zlib calls their envelope.
 ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-# In Accept-Encoding: a name that is excluded by its weight of zero, and the weights of the others.
-NOT_ACCEPTED = re.compile(r"[^,;]+;\s*q=0(\.0*)?\s*(?=,|$)|;[^,]*")
+WEIGHT_OF_ZERO = re.compile(r"\s*q=0(\.0*)?\s*")  # in Accept-Encoding, of a name that is excluded
 PACKET_BYTES = 1400
 # int() would take signs and blanks, and raises where the digits are thousands.
 LENGTH = re.compile("[0-9]{1,10}")
 
 
 class InputParameters(BaseModel):
-    binary_data_size: NonNegativeInt | None = None
+    binary_data_size: Count | None = None
 
 
 class InputTensor(BaseModel):
     name: str
     datatype: str
-    shape: Annotated[list[NonNegativeInt], Len(0, 8)]
+    shape: Annotated[list[Count], Len(0, 8)]
     parameters: InputParameters = InputParameters()
     data: list[Any] | None = None
 
@@ -59,7 +60,7 @@ class RequestedOutput(BaseModel):
 
 class RequestParameters(BaseModel):
     binary_data_output: bool = False
-    timeout: NonNegativeInt = 0  # microseconds; 0 leaves it to the server
+    timeout: Count = 0  # microseconds; 0 leaves it to the server
 
 
 class InferDocument(BaseModel):
@@ -108,7 +109,8 @@ def compressed(content: bytes, accepted: str) -> tuple[bytes, str | None]:
 
     It stays as it is where neither gzip nor deflate is asked for, and where it fits into one packet anyway.
     """
-    names = {name.strip().lower() for name in NOT_ACCEPTED.sub("", accepted).split(",")}
+    elements = (element.partition(";") for element in accepted.split(","))
+    names = {name.strip().lower() for name, _, weight in elements if not WEIGHT_OF_ZERO.fullmatch(weight)}
     encoding = next((name for name in ENCODINGS if name in names), None)
     if encoding is None or len(content) < PACKET_BYTES:
         return content, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -316,3 +317,17 @@ def test_metrics_count_requests_by_route_and_status(client: TestClient) -> None:
 def test_no_body_ends_in_a_500(client: TestClient, body: bytes, start: bytes) -> None:
     response = client.post("/predict", content=start + body)
     assert response.status_code < 500
+
+
+def test_what_is_read_after_the_deadline_is_not_waited_for(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One deadline holds for reading, waiting and computing together."""
+
+    def slow_read(*_: Any, **__: Any) -> np.ndarray[Any, Any]:
+        time.sleep(0.2)
+        return np.zeros((28, 28), np.uint8)
+
+    monkeypatch.setattr("service.reading.read_image", slow_read)
+    with serving(Settings(models_dir=tiny_models, timeout_ms=100)) as client:
+        error(post(client, picture(1)), 504, "deadline_exceeded")

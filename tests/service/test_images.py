@@ -241,7 +241,7 @@ def test_what_is_no_picture_is_refused_with_415(content: bytes, says: str) -> No
     assert re.search(says, refused.message)
     assert "PNG, JPEG, WebP" in refused.message
     assert not is_image(content)
-    assert not is_large(content)
+    assert not is_large(content, "digit")
 
 
 @pytest.mark.parametrize("how", FORMATS)
@@ -362,21 +362,27 @@ def test_canonical_never_refuses_blank_pixels() -> None:
 
 @pytest.mark.parametrize("how", FORMATS)
 def test_a_tiny_picture_is_read_inline_and_a_huge_one_in_a_thread(how: str) -> None:
-    assert not is_large(encode(seven(28), how, **FORMATS[how]))
-    assert is_large(encode(seven(2000), how, **FORMATS[how]))
+    assert not is_large(encode(seven(28), how, **FORMATS[how]), "digit")
+    assert is_large(encode(seven(2000), how, **FORMATS[how]), "digit")
 
 
 def test_a_picture_of_huge_size_and_few_bytes_is_large() -> None:
-    assert is_large(png_header(5000, 5000))
-    assert is_large(png_header(5000, 5000)[:WITHOUT_PIXELS])
+    assert is_large(png_header(5000, 5000), "digit")
+    assert is_large(png_header(5000, 5000)[:WITHOUT_PIXELS], "digit")
 
 
 @pytest.mark.parametrize("how", FORMATS)
 def test_a_picture_of_128x128_pixels_in_64_kib_is_the_largest_that_is_read_inline(how: str) -> None:
     largest = encode(Image.new("L", (128, 128)), how, **FORMATS[how])
-    assert not is_large(largest.ljust(SMALL_BYTES, b"\0"))
-    assert is_large(largest.ljust(SMALL_BYTES + 1, b"\0"))
-    assert is_large(encode(Image.new("L", (128, 129)), how, **FORMATS[how]))
+    assert not is_large(largest.ljust(SMALL_BYTES, b"\0"), "digit")
+    assert is_large(largest.ljust(SMALL_BYTES + 1, b"\0"), "digit")
+    assert is_large(encode(Image.new("L", (128, 129)), how, **FORMATS[how]), "digit")
+
+
+def test_a_garment_that_may_have_to_be_cut_out_is_large_sooner() -> None:
+    assert not is_large(png_header(32, 32), "garment")
+    assert is_large(png_header(32, 33), "garment")
+    assert not is_large(png_header(32, 33), "digit")
 
 
 def reduced_to(image: Image.Image, how: str = "PNG", **options: Any) -> tuple[int, ...]:
@@ -456,7 +462,7 @@ def gives_pixels_or_a_refusal(upload: bytes) -> None:
 
 @given(st.binary(max_size=300), st.sampled_from([b"", *(sample[:16] for sample in SAMPLES)]))
 def test_any_bytes_give_pixels_or_a_refusal(body: bytes, head: bytes) -> None:
-    is_large(head + body)
+    is_large(head + body, "digit")
     gives_pixels_or_a_refusal(head + body)
 
 

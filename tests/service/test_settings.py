@@ -16,6 +16,7 @@ from service.settings import Settings, usable_cores
     ("values", "says"),
     [
         ({"max_queue": 10, "max_images": 11}, "max_queue (10) must hold one request of max_images (11)"),
+        ({"model_control": True, "workers": 2}, "model_control reaches one worker, and workers is 2"),
         (
             {"max_pending_bytes": 10, "max_request_bytes": 11},
             "max_pending_bytes (10) must hold one request of max_request_bytes (11)",
