@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     )
     default_model: str = Field("mnist-cnn", description="the model that answers when a request names none")
     model_control: bool = Field(
-        default=False, description="whether callers may load and unload models at /v2, of one worker"
+        default=False, description="whether callers may load and unload models at /v2, with one worker"
     )
     device: Device = Field(
         "auto", description="`cuda` and `tensorrt` refuse to start without a GPU, `auto` falls back"
