@@ -171,7 +171,7 @@ def check() -> Document:
 
     settings = read_settings()
     models, problems = [], []
-    for name in dict.fromkeys((*settings.model_names(), settings.default_model)):
+    for name in settings.model_names():
         try:
             classifier = artifacts.load_named(name, settings)
         except ArtifactRejected as rejected:

@@ -59,7 +59,7 @@ class Repository:
         Raises:
             ArtifactRejected: the default model, or one named in `models`, cannot be served.
         """
-        names = (*self._settings.model_names(), self.default)
+        names = self._settings.model_names()
         as_they_are = {name: _signature(self._settings.models_dir, name) for name in names}
         for name, classifier in load_all(self._settings).items():
             self._signatures[name] = as_they_are.get(name, ())  # what changes meanwhile is loaded again
@@ -77,7 +77,7 @@ class Repository:
     async def refresh(self) -> None:
         """Load every artifact that is new or has changed; a refused one leaves the old one in service."""
         names = self._settings.model_names()
-        for name in dict.fromkeys((*names, self.default)):
+        for name in names:
             signature = await asyncio.to_thread(_signature, self._settings.models_dir, name)
             if signature != self._signatures.get(name) and name not in self._unloaded:
                 self._signatures[name] = signature
@@ -85,7 +85,7 @@ class Repository:
                     await self.load(name)
                 except ArtifactRejected as rejected:
                     log.error("not served: %s", rejected)  # noqa: TRY400 - its sentences say all
-        for name in self._models.keys() - set(names) - {self.default}:
+        for name in self._models.keys() - set(names):
             self._signatures.pop(name, None)  # one that was loaded by hand has none before the next look
             self._stop(name)
 
@@ -178,7 +178,7 @@ def load_all(settings: Settings) -> dict[str, Classifier]:
     """The classifiers that `settings` asks for, by name; raises as `Repository.open` does."""
     required = {settings.default_model, *settings.models}
     classifiers: dict[str, Classifier] = {}
-    for name in dict.fromkeys((*settings.model_names(), settings.default_model)):
+    for name in settings.model_names():
         try:
             classifiers[name] = artifacts.load_named(name, settings)
         except ArtifactRejected as rejected:

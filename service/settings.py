@@ -121,8 +121,9 @@ class Settings(BaseSettings):
         return self
 
     def model_names(self) -> list[str]:
-        """The models to serve: those named, or every artifact in the folder."""
-        return list(self.models) or sorted(path.stem for path in self.models_dir.glob("*.onnx"))
+        """The models to serve: those named, or every artifact in the folder; the default, there or not."""
+        named = self.models or sorted(path.stem for path in self.models_dir.glob("*.onnx"))
+        return list(dict.fromkeys((*named, self.default_model)))
 
     def inference_threads(self) -> int:
         """Threads for one worker's sessions: its share of the cores this process may really use."""

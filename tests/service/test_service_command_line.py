@@ -83,6 +83,20 @@ def test_pictures_are_classified_here_in_order(run: Run, tmp_path: Path) -> None
     assert [len(each["top"]) for each in document["predictions"]] == [2, 2, 2]
 
 
+def test_the_default_model_answers_here_too_where_others_alone_are_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_artifact(tmp_path, "mnist-cnn")
+    write_artifact(tmp_path, "second")
+    write_artifact(tmp_path, "third")
+    monkeypatch.setenv("DIGITSERVE_MODELS_DIR", str(tmp_path))
+    monkeypatch.setenv("DIGITSERVE_MODELS", "second")
+    status, out, _ = run("predict", draw(tmp_path / "7.png", 7), *NEVER, "--json")
+    assert (status, json.loads(out)["model"]) == (0, "mnist-cnn")
+    names = [model["name"] for model in json.loads(run("models", "--json")[1])["models"]]
+    assert names == ["second", "mnist-cnn"]
+
+
 def test_a_service_elsewhere_gives_the_same_answers(run: Run, server: Server, tmp_path: Path) -> None:
     files = [draw(tmp_path / f"{n}.png", n % 10) for n in range(20)]
     (tmp_path / "notes.txt").write_text("no picture")
