@@ -32,7 +32,8 @@ PLAIN = 0.9  # of the picture's edge has the ground's colour, or the ground is n
 GRAIN = 1.0  # pixels: deviation of the Gaussian that takes away the grain of the edge
 FIT_ROUNDS = 3
 SCRAP = 0.05  # of the largest piece's area: what is smaller is no part of the garment
-DARK = 0.2  # ground that is darker than this shows garments as the data set does, bright on black
+DARK = 0.1  # ground that is darker than this shows garments as the data set does, bright on black
+MOST_CONTRAST = 5  # times the picture's: white cloth without a shade is drawn as its shape, not its grain
 GARMENT_SHARE = (0.05, 0.9)  # of a photograph: a cut of another size has failed
 OPAQUE = 0.5
 CUT_OUT = 0.97  # of a picture is opaque at most where its garment was cut out; screenshots have round corners
@@ -54,7 +55,8 @@ def draw_garment(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if not rows.size:
         raise EmptyImage("The picture is blank: there is no garment on it.")
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return place(bright(colours @ LUMINANCE, cloth)[box])
+    values, cloth = bright(colours @ LUMINANCE, cloth)[box], cloth[box]
+    return place(full_contrast(even_rim(values, cloth), cloth))
 
 
 def channels(picture: NDArray[np.uint8]) -> tuple[Colours, Map | None]:
@@ -172,16 +174,32 @@ def bright(light: Map, cloth: Mask) -> Map:
     return np.asarray(values * cloth, np.float32)
 
 
+def even_rim(values: Map, cloth: Mask) -> Map:
+    """Make the rim no brighter than the cloth beside it, as ground shines through there.
+
+    The rim is a pixel wide of the 28 that the longer side becomes.
+    """
+    width = max(cloth.shape) // SIDE
+    rim, beyond = (np.ones((2 * reach + 1, 2 * reach + 1), np.uint8) for reach in (width, width + 1))
+    inner = cv2.erode(cloth.view(np.uint8), rim, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+    beside = cv2.dilate(np.where(inner, values, np.float32(-1)), beyond)
+    return np.asarray(np.where(beside < 0, values, np.minimum(values, beside)), np.float32)
+
+
+def full_contrast(values: Map, cloth: Mask) -> Map:
+    """Make the brightest cloth 1: by a factor or, where all is nearly black, by more light everywhere."""
+    brightest = float(values.max())
+    contrast = min(MOST_CONTRAST, 1 / max(brightest, 1 / 255))
+    return np.asarray((1 - contrast * (brightest - values)) * cloth, np.float32)
+
+
 def place(values: Map) -> NDArray[np.uint8]:
     """Scale the longer side to 28 pixels and centre the shorter one; the brightest cloth becomes 255."""
     scale = SIDE / max(values.shape)
     height, width = (max(1, round(side * scale)) for side in values.shape)
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     small = np.clip(cv2.resize(values, (width, height), interpolation=how), 0, 1)
-    brightest = float(small.max())
-    if brightest == 0:
-        raise EmptyImage("The garment has the colour of its ground: there is nothing to see.")
     canvas = np.zeros((SIDE, SIDE), np.uint8)
     top, left = (SIDE - height) // 2, (SIDE - width) // 2
-    canvas[top : top + height, left : left + width] = np.rint(small * (255 / brightest))
+    canvas[top : top + height, left : left + width] = np.rint(small * (255 / small.max()))
     return canvas

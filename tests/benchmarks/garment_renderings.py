@@ -84,6 +84,15 @@ def shaded(image: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
     return save(picture * light[:, :, np.newaxis], "JPEG", quality=80)
 
 
+def pale_cloth(image: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+    """Nearly white cloth, with little shade, before a wall of any darker colour."""
+    colours, opacity = garment(image, rng)
+    cloth = 1 - rng.uniform(0.1, 0.5) * (1 - colours)
+    wall = rng.uniform(0.12, 0.6, 3)
+    picture = wall + opacity[:, :, np.newaxis] * (cloth - wall)
+    return save(picture + rng.normal(0, 0.01, picture.shape), "JPEG", quality=80)
+
+
 RENDERINGS: tuple[Rendering, ...] = (
     white,
     white_jpeg_50,
@@ -92,4 +101,5 @@ RENDERINGS: tuple[Rendering, ...] = (
     transparent,
     noisy,
     shaded,
+    pale_cloth,
 )

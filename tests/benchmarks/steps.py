@@ -93,5 +93,7 @@ GARMENT_STEPS: Steps = {
     "shading": lambda: off(garments, "SHADING", 1.0),
     "joints of a floor": lambda: off(garments, "without_joints", lambda cut: cut),
     "scraps": lambda: off(garments, "pieces", lambda mask: mask),
+    "rim": lambda: off(garments, "even_rim", lambda values, _cloth: values),
+    "white cloth as its shape": lambda: off(garments, "MOST_CONTRAST", float("inf")),
     "negative": lambda: off(garments, "bright", lambda light, cloth: light * cloth),
 }

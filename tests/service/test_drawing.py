@@ -193,12 +193,28 @@ def test_a_speck_on_28x28_pixels_is_drawn_at_the_size_of_a_digit() -> None:
     assert max(width, height) == 20
 
 
-def test_a_white_garment_cut_out_of_its_ground_is_refused() -> None:
-    picture = np.full((100, 100, 4), 255, np.uint8)
-    picture[:, :, 3] = 0
-    picture[20:80, 30:70, 3] = 255
-    with pytest.raises(EmptyImage, match="colour of its ground"):
-        canonicalise(picture, "garment")
+def test_a_white_garment_without_a_shade_is_drawn_as_its_shape() -> None:
+    cut_out = np.full((100, 100, 4), 255, np.uint8)
+    cut_out[:, :, 3] = 0
+    cut_out[20:80, 30:70, 3] = 255
+    on_grey = np.random.default_rng(0).normal(120, 2, (100, 100)).astype(np.uint8)
+    on_grey[20:80, 30:70] = np.random.default_rng(1).integers(250, 256, (60, 40))
+    for picture in (cut_out, on_grey):
+        drawn = canonicalise(picture, "garment")
+        assert drawn[:, 5:23].min() > 200, "60x40 pixels, 28x19 of these"
+        assert not drawn[:, :4].any()
+    cut_out[20:40, 30:70, :3] = 230
+    drawn = canonicalise(cut_out, "garment")
+    assert drawn[4, 14] == 255
+    assert 100 < drawn[20, 14] < 160, "a tenth of full scale darker in the picture: five times that here"
+
+
+@pytest.mark.parametrize(("ground", "is_negated"), [(0, False), (20, False), (40, True), (200, True)])
+def test_a_garment_is_negated_unless_its_ground_is_black(ground: int, *, is_negated: bool) -> None:
+    picture = np.full((100, 100), ground, np.uint8)
+    picture[20:60, 30:70], picture[60:80, 30:70] = 240, 120
+    drawn = canonicalise(picture, "garment")
+    assert bool(drawn[8, 14] < drawn[24, 14]) == is_negated
 
 
 def test_a_garment_is_told_from_a_floor_of_many_colours() -> None:
