@@ -37,7 +37,7 @@ from service.protocol_v2 import ProtocolV2
 from service.reading import ImageReader
 from service.repository import Repository, load_all
 from service.requests import return_memory
-from service.responses import EVERY_METHOD, ErrorResponse, answered_route, refusal
+from service.responses import ErrorResponse, answered_route, refusal
 from service.settings import Settings, usable_cores
 
 NAME = "digitserve"
@@ -60,7 +60,7 @@ def web_app(repository: Repository, drain: Drain, keys: Keys, settings: Settings
     v2 = ProtocolV2(repository, reader, drain, keys, settings).routes
 
     def refusing_route(path: str, known: list[Route], error_response: ErrorResponse) -> Route:
-        return answered_route(path, keys.guarded(refusal(known)), EVERY_METHOD, drain, error_response)
+        return answered_route(path, keys.guarded(refusal(known)), None, drain, error_response)
 
     unknown_v2 = refusing_route("/v2/{path:path}", v2, protocol_v2.error_response)
     unknown = refusing_route("/{path:path}", ours, responses.error_response)

@@ -26,7 +26,7 @@ DigitServeError
 │   ├── NotReady                503
 │   └── DeadlineExceeded        504
 ├── InferenceFailed             500  the model failed on this image, even alone
-├── ArtifactRejected                 a file under models/ breaks the contract; never reaches a caller
+├── ArtifactRejected         409  a file under models/ breaks the contract; for who asks to load it
 └── KeysRejected                     the file of API keys cannot be used; never reaches a caller
 
 A 4xx tells the caller what to change. Only `app.py` turns these into responses.
@@ -199,6 +199,7 @@ class InferenceFailed(DigitServeError):
 class ArtifactRejected(DigitServeError):
     """An artifact that breaks the contract; `reasons` has one sentence for each rule broken."""
 
+    status = 409
     code = "artifact_rejected"
 
     def __init__(self, name: str, reasons: list[str]) -> None:

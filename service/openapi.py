@@ -24,6 +24,7 @@ WHEN = {
     401: "An API key is needed here, and none came or an unknown one.",
     403: "The settings of this service do not allow it.",
     404: "There is no such model, version or route.",
+    409: "The artifact on disk breaks the contract; what was served before goes on.",
     413: "Too many bytes, pixels or images.",
     415: "The content is no picture format that is read.",
     422: "The picture cannot be decoded, or has nothing or several digits on it; or all of several have.",
@@ -243,10 +244,9 @@ def _v2_get(identity: str, summary: str, *statuses: int) -> Schema:
     return _operation(identity, summary, _content(ANYTHING), _errors("V2Error", *statuses), tags=V2_TAG)
 
 
-def _v2_control(identity: str, summary: str) -> Schema:
-    operation = _operation(
-        identity, summary, _content(ANYTHING), _errors("V2Error", 401, 403, 404), tags=V2_TAG
-    )
+def _v2_control(identity: str, summary: str, *statuses: int) -> Schema:
+    errors = _errors("V2Error", 401, 403, 404, *statuses)
+    operation = _operation(identity, summary, _content(ANYTHING), errors, tags=V2_TAG)
     return {"parameters": [MODEL_IN_PATH], "post": operation}
 
 
@@ -292,7 +292,7 @@ def _v2_paths() -> dict[str, Schema]:
         "/v2/health/ready": {"get": _v2_get("serverReady", "Whether the server answers.", 503)},
         "/v2/models/stats": {"get": _v2_get("allStatistics", "What every model has done.", 401)},
         "/v2/repository/index": {"post": index},
-        "/v2/repository/models/{model}/load": _v2_control("load", "Serve an artifact as it is on disk."),
+        "/v2/repository/models/{model}/load": _v2_control("load", "Serve an artifact as it is on disk.", 409),
         "/v2/repository/models/{model}/unload": _v2_control("unload", "Stop serving a model."),
         **_v2_model("", "get", _v2_get("modelMetadata", "The tensors of a model.", 401, 404)),
         **_v2_model("/ready", "get", _v2_get("modelReady", "Whether a model answers.", 401, 404)),

@@ -34,7 +34,6 @@ from service.requests import header
 Handler = Callable[[Request], Awaitable[Response]]
 ErrorResponse = Callable[[DigitServeError, str], Response]
 
-EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 RETRY_AFTER_S = 1
 
@@ -49,9 +48,12 @@ class JsonResponse(Response):
 
 
 def answered_route(
-    path: str, handler: Handler, methods: list[str], drain: Drain, error_response: ErrorResponse
+    path: str, handler: Handler, methods: list[str] | None, drain: Drain, error_response: ErrorResponse
 ) -> Route:
-    """`handler` at `path`: errors become responses, every answer is counted and carries its request id."""
+    """`handler` at `path`: errors become responses, every answer is counted and carries its request id.
+
+    Without `methods` it answers every method, WebDAV's and those not invented yet too.
+    """
     return Route(path, Answered(path, handler, drain, error_response), methods=methods)
 
 

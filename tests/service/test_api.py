@@ -272,6 +272,8 @@ def test_an_unknown_route_and_a_wrong_method_are_refused(client: TestClient) -> 
     error(wrong, 405, "method_not_allowed")
     assert wrong.headers["allow"] == "POST"
     error(client.delete("/models"), 405, "method_not_allowed")
+    error(client.request("PROPFIND", "/models"), 405, "method_not_allowed")
+    error(client.request("PROPFIND", "/predictions"), 404, "route_not_found")
 
 
 def test_the_page_has_its_own_files_and_no_other(client: TestClient) -> None:
