@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     Colours = NDArray[np.float32]  # (height, width, 3), from 0 to 1
     Map = NDArray[np.float32]  # (height, width), from 0 to 1
     Mask = NDArray[np.bool_]  # (height, width)
+
+Kind = TypeVar("Kind", bound=np.generic)
 
 SIDE = 28
 WORKING_SIDE = 128  # at least so many pixels of the longer side are worked on
@@ -90,7 +92,7 @@ def cloth_mask(colours: Colours) -> Mask:
     if ground is None:
         ground = np.median(edge_of(colours), axis=0)
     red, green, blue = cv2.split(cv2.absdiff(colours, np.broadcast_to(ground, colours.shape)))
-    return np.asarray(cv2.max(cv2.max(red, green), blue) > TOLERANCE)
+    return without_lines_to_the_edge(np.asarray(cv2.max(cv2.max(red, green), blue) > TOLERANCE))
 
 
 def plain_ground(colours: Colours) -> Colours | None:
@@ -110,7 +112,7 @@ def plain_ground(colours: Colours) -> Colours | None:
     return np.asarray(np.clip(plane @ slopes, 0, 1), np.float32)
 
 
-def edge_of(picture: Colours) -> NDArray[np.float32]:
+def edge_of(picture: NDArray[Kind]) -> NDArray[Kind]:
     return np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
 
 
@@ -142,6 +144,15 @@ def without_joints(cut: Mask) -> Mask:
     """Take from a cut whatever is too narrow for a round brush of JOINT pixels."""
     brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (JOINT, JOINT))
     return np.asarray(cv2.morphologyEx(cut.view(np.uint8), cv2.MORPH_OPEN, brush) > 0)
+
+
+def without_lines_to_the_edge(differs: Mask) -> Mask:
+    """Take away what is narrow where some of it reaches the picture's edge: a floor's joints, no straps."""
+    at_edge = edge_of(differs)
+    if not at_edge.any():
+        return differs
+    broad = without_joints(differs)
+    return broad if (at_edge & ~edge_of(broad)).any() and broad.any() else differs
 
 
 def _away_from_rim(lab: NDArray[np.uint8], rim: Mask) -> Map:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from .grounds import GROUNDS
 from .scene import WHITE, enlarge, on_canvas, ramp, save
 
 if TYPE_CHECKING:
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .grounds import Ground
+
     Rendering = Callable[[NDArray[np.uint8], np.random.Generator], bytes]
     Colours = NDArray[np.float64]
 
+PHOTOGRAPH_SIDE = 200  # pixels of the longer side, at least
+UNLIKE = 0.3  # in colour space, of scale 1: how far cloth and ground lie apart at least, to be told apart
 FAINT = 12  # of 255: what is darker is ground, if it reaches the edge
 
 
@@ -93,6 +98,33 @@ def pale_cloth(image: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
     return save(picture + rng.normal(0, 0.01, picture.shape), "JPEG", quality=80)
 
 
+def photographed_on(ground: Ground) -> Rendering:
+    """A dyed garment on a ground, with its shadow, a slope of light, blur and grain, as JPEG."""
+
+    def photographed(image: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
+        colours, opacity = garment(image, rng)
+        enlarged = max(1, PHOTOGRAPH_SIDE / max(opacity.shape))
+        height, width = (round(side * enlarged) for side in opacity.shape)
+        cloth, opacity = (cv2.resize(layer, (width, height)) for layer in (colours, opacity))
+        cloth = cloth * (1 - rng.uniform(0, 0.7) * rng.dirichlet([0.5, 0.5, 0.5]))
+        while True:
+            below = ground((height, width), rng)
+            if np.linalg.norm(np.median(cloth[opacity > 0.5], axis=0) - below.mean(axis=(0, 1))) > UNLIKE:
+                break
+        pixel = height / 28
+        shadow = cv2.GaussianBlur(opacity, (0, 0), pixel * rng.uniform(0.4, 1.5))
+        shadow = np.roll(shadow, (pixel * rng.uniform(-0.7, 0.7, 2)).astype(int), (0, 1))
+        below = np.clip(below, 0, 1) * (1 - rng.uniform(0.1, 0.5) * shadow[..., np.newaxis])
+        picture = below + opacity[..., np.newaxis] * (cloth - below)
+        picture *= 1 - rng.uniform(0.1, 0.4) * ramp((height, width), rng)[..., np.newaxis]
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 1.2))
+        quality = int(rng.integers(60, 92))
+        return save(picture + rng.normal(0, 0.015, picture.shape), "JPEG", quality=quality)
+
+    photographed.__name__ = f"photographed_on_{ground.__name__}"
+    return photographed
+
+
 RENDERINGS: tuple[Rendering, ...] = (
     white,
     white_jpeg_50,
@@ -102,4 +134,5 @@ RENDERINGS: tuple[Rendering, ...] = (
     noisy,
     shaded,
     pale_cloth,
+    *map(photographed_on, GROUNDS),
 )

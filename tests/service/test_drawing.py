@@ -225,6 +225,22 @@ def test_a_garment_is_told_from_a_floor_of_many_colours() -> None:
     assert (height, abs(width - 14) <= 1) == (28, True), "80x40 pixels of it are the garment"
 
 
+def test_the_joints_of_a_plain_floor_are_no_cloth_and_straps_are() -> None:
+    floor = np.full((160, 160, 3), 200, np.uint8)
+    floor[50:130, 60:100] = (20, 30, 90)
+    plain = canonicalise(floor, "garment")
+    tiled = floor.copy()
+    for line in (30, 140):
+        cv2.line(tiled, (0, line), (159, line + 12), (170, 170, 170), 2)
+        cv2.line(tiled, (line, 0), (line - 12, 159), (170, 170, 170), 2)
+    tiled[50:130, 60:100] = floor[50:130, 60:100]
+    assert np.abs(canonicalise(tiled, "garment").astype(int) - plain).mean() < 2
+    cv2.line(floor, (62, 50), (62, 20), (20, 30, 90), 3)
+    cv2.line(floor, (98, 50), (98, 20), (20, 30, 90), 3)
+    strapped = canonicalise(floor, "garment")
+    assert (strapped[:7] > 100).any(axis=0).sum() == 2, "two straps of a top, each a pixel wide"
+
+
 def test_a_few_transparent_pixels_make_no_cut_out() -> None:
     """A screenshot with round corners is all cloth if its opacity is taken for the garment's outline."""
     random = np.random.default_rng(0)
