@@ -56,7 +56,7 @@ check: $(VENV)/serving ## what is installed here, and whether every model can be
 
 constraints: ## write the newest versions of everything into constraints.txt
 	rm -rf $(VENV)-newest && $(PYTHON) -m venv $(VENV)-newest
-	$(VENV)-newest/bin/python -m pip install --quiet '.[cuda,training,test]'
+	$(VENV)-newest/bin/python -m pip install --quiet '.[cuda,training,test,bench]'
 	{ echo '# Exact versions for installations, images and CI; `make constraints` renews them.'; \
 	  $(VENV)-newest/bin/python -m pip freeze --exclude digitserve | \
 	    sed 's/^onnxruntime-gpu==\(.*\)/onnxruntime==\1\n&/'; } > constraints.txt

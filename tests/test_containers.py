@@ -190,6 +190,13 @@ def test_no_two_services_publish_the_same_port() -> None:
     assert len(published) == len(set(published)), published
 
 
+def test_serving_follows_the_folder_that_training_writes_to() -> None:
+    written = {each["target"]: each["source"] for each in SERVICES["training"]["volumes"]}["/app/models"]
+    for service in SERVING.values():
+        [mounted] = service["volumes"]
+        assert (mounted["source"], mounted["target"], mounted["read_only"]) == (written, "/app/models", True)
+
+
 def test_the_gpu_service_reserves_an_nvidia_gpu_and_accepts_no_other_device() -> None:
     (service,) = (service for service in SERVING.values() if "gpu" in service.get("profiles", []))
     (device,) = service["deploy"]["resources"]["reservations"]["devices"]
