@@ -40,9 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from training.commands import run  # noqa: PLC0415  loads PyTorch: not before the words are right
 
         run(options, console)
-    except TrainingError as exc:
+    except (TrainingError, OSError) as exc:  # of the latter: a full disk, a folder that is not there
         Console(stderr=True).print(str(exc), style="red", highlight=False, markup=False, soft_wrap=True)
         return INTERRUPTED if isinstance(exc, Interrupted) else 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import onnxruntime
 
-from training.errors import ArtifactMissing
+from training.errors import ArtifactDamaged, ArtifactMissing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MODELS: Final = Path(__file__).resolve().parent.parent / "models"
 BATCH: Final = 64
+NEEDED: Final = {"dataset", "labels", "calibrated", "test_accuracy", "parameters", "macs_per_image"}
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,19 @@ def read_artifact(name: str, folder: Path = MODELS) -> Artifact:
 
     Raises:
         ArtifactMissing: a sentence that names those there are.
+        ArtifactDamaged: ONNX Runtime cannot open it, or it is none of ours.
     """
     path = folder / f"{name}.onnx"
     if not path.exists():
         there = ", ".join(list_artifacts(folder)) or "none"
         raise ArtifactMissing(f"{path} does not exist; the artifacts here: {there}.")
-    return Artifact(path.read_bytes())
+    try:
+        artifact = Artifact(path.read_bytes())
+    except Exception as exc:  # ONNX Runtime's own classes share no other base
+        raise ArtifactDamaged(f"{path} is damaged: {exc}") from exc
+    if missing := NEEDED - artifact.metadata.keys():
+        raise ArtifactDamaged(f"{path} is none of ours: it lacks {', '.join(sorted(missing))}.")
+    return artifact
 
 
 def list_artifacts(folder: Path = MODELS) -> list[str]:

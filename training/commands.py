@@ -12,7 +12,8 @@ from training.accuracies import find_accuracy
 from training.architectures import build, count_macs, count_weights
 from training.artifacts import list_artifacts, read_artifact
 from training.devices import choose_device, gains_by_bfloat16
-from training.evaluation import evaluate_artifact, record_doubt
+from training.errors import ArtifactDamaged
+from training.evaluation import evaluate_artifact, keep_doubt, record_doubt
 from training.evaluation_plots import draw_evaluation
 from training.model_page import update_artifacts_table
 from training.options import (
@@ -127,6 +128,7 @@ def write_report(options: ReportOptions, console: Console) -> None:
     """Bring both tables of artifacts up to date."""
     page = update_artifacts_table(options.models)
     names = list_artifacts(options.models)
+    keep_doubt(names, page)
     for name in names:
         record_doubt(evaluate_artifact(name, options.models, options.data), page)
     _say(console, f"{page} tells of {', '.join(names)}")
@@ -142,8 +144,11 @@ def list_recipes(options: ListOptions, console: Console) -> None:
         network = build(recipe)
         shape = " ".join((recipe.architecture, "-".join(map(str, recipe.widths))))
         figures = (f"{count_weights(network):,}", f"{count_macs(network):,}")
-        known = find_accuracy(recipe, options.models, options.runs)
-        accuracy = (f"{known.share:.2%}", known.source) if known else ("-", "")
+        try:
+            known = find_accuracy(recipe, options.models, options.runs)
+            accuracy = (f"{known.share:.2%}", known.source) if known else ("-", "")
+        except ArtifactDamaged:
+            accuracy = ("-", "damaged artifact")
         table.add_row(name, recipe.dataset, shape, *figures, *accuracy)
     # A narrow terminal breaks the lines; cutting the columns would leave no name whole.
     console.width = max(console.width, LIST_WIDTH)

@@ -11,6 +11,7 @@ TrainingError
 ├── Interrupted          somebody asked to stop; the checkpoint is written
 ├── ExportRefused        ONNX Runtime does not answer as PyTorch does
 ├── ArtifactMissing      there is no artifact of that name
+├── ArtifactDamaged      there is a file of that name, and it is no artifact
 ├── NotReproduced        a figure differs from the one that the course material prints
 └── PageIncomplete       a page lacks the markers of a table
 """
@@ -59,6 +60,10 @@ class ExportRefused(TrainingError):
 
 
 class ArtifactMissing(TrainingError):
+    pass
+
+
+class ArtifactDamaged(TrainingError):
     pass
 
 

@@ -13,6 +13,7 @@ from training.page_tables import read_table, write_table
 from training.runs import alone_in
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
@@ -67,6 +68,14 @@ def doubt_row(evaluation: Evaluation) -> str:
         figures += [f"{doubt.flagged:.2%}"]
         figures += [f"{family.flagged:.1%} ({family.auroc:.3f})" for family in evaluation.families.values()]
     return " | ".join((f"| `{evaluation.name}`", f"`{evaluation.artifact.version}`", *figures)) + " |"
+
+
+def keep_doubt(names: Sequence[str], page: Path) -> None:
+    """Take the rows of all other artifacts from the table `doubt` of the page."""
+    with alone_in(page.parent):
+        head, rule, *rows = read_table(page, "doubt").splitlines()
+        kept = [row for row in rows if row.startswith(tuple(f"| `{name}` |" for name in names))]
+        write_table(page, "doubt", "\n".join((head, rule, *kept)))
 
 
 def record_doubt(evaluation: Evaluation, page: Path) -> None:

@@ -83,10 +83,13 @@ def fit(  # noqa: PLR0913  what a training is made of, each once
         observer.on_start(state.step, recipe.epochs * steps_per_epoch(recipe, len(data.training)))
     with deferred_signals() as stop_requested:
         while not finished(state, recipe):
-            if _train_epoch(state, data.training, recipe, observers, stop_requested):
-                _close_epoch(state, data, recipe, observers)
+            is_whole = _train_epoch(state, data.training, recipe, observers, stop_requested)
+            if is_whole:
+                _close_epoch(state, data, recipe)
             if checkpoint is not None:
                 save_checkpoint(checkpoint, recipe, state)
+            for observer in observers if is_whole else ():
+                observer.on_epoch(state.history[-1], state.step, state.losses.tolist())
             if distributed.anyone(stop_requested()):
                 raise Interrupted(f"stopped after step {state.step}")
     return state.finish(), state.history
@@ -104,7 +107,9 @@ def learning_rate_at(recipe: Recipe, progress: float) -> float:
 
 
 def steps_per_epoch(recipe: Recipe, images: int) -> int:
-    return math.ceil(images / recipe.batch_size)
+    """Batches in an epoch; a last image alone is left out where batches are normalised: it has no spread."""
+    left_out = 1 if recipe.batch_norm and images > 1 else 0
+    return math.ceil((images - left_out) / recipe.batch_size)
 
 
 def finished(state: State, recipe: Recipe) -> bool:
@@ -216,7 +221,7 @@ def _report(state: State, seen: int, recipe: Recipe, observers: Sequence[Observe
         observer.on_step(state.step, loss, float(state.correct) / seen)
 
 
-def _close_epoch(state: State, data: Splits, recipe: Recipe, observers: Sequence[Observer]) -> None:
+def _close_epoch(state: State, data: Splits, recipe: Recipe) -> None:
     """Let the leading process validate, and write the epoch down."""
     validates = len(data.validation) > 0 and distributed.rank() == 0
     loss, accuracy = distributed.from_leader(
@@ -234,8 +239,6 @@ def _close_epoch(state: State, data: Splits, recipe: Recipe, observers: Sequence
     state.history.append(result)
     if recipe.patience_epochs and loss is not None:
         _remember_best(state, loss)
-    for observer in observers:
-        observer.on_epoch(result, state.step, state.losses.tolist())
 
 
 def _remember_best(state: State, loss: float) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+LEAST: Final = {"trials": 1, "images": 0, "epochs": 0, "seeds": 0, "seed": 0, "threads": 0}
 COMMANDS: Final = ("fit", "calibrate", "evaluate", "search", "study", "reproduce", "list", "report")
 
 
@@ -257,4 +258,7 @@ def _flags(program: str, default: Kind, words: list[str]) -> Kind:
             names += [field.name for field in fields(Recipe)]
         wrong = next((word for word in unknown if word.startswith("-")), unknown[0])
         require_known("option", wrong.partition("=")[0], [f"--{name.replace('_', '-')}" for name in names])
+    for name, least in LEAST.items():
+        if getattr(options, name, least) < least:
+            raise UsageError(f"--{name} is {getattr(options, name)}, and must be at least {least}.")
     return options

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
 from training.errors import UsageError
+
+INFINITY: Final = sys.float_info.max  # the largest number that is none
+SHARES: Final = (
+    "dropout blur pairs sleeves upstrokes bars stubs tails gaps residue plain erasing "
+    "momentum label_smoothing teacher_share weight_averaging"
+)
+AMOUNTS: Final = (
+    "shift_pixels rotation_degrees shear_degrees elastic_pixels stroke tone grain weight_decay l1 "
+    "patience_epochs"
+)
+RANGES: Final = (  # fields, and the least and the most that they may be
+    ("epochs batch_size", 1, INFINITY),
+    ("seed", 0, 2**63 - 1),
+    ("learning_rate", sys.float_info.min, INFINITY),
+    (SHARES, 0, 1),
+    ("scaling", 0, 0.99),
+    (AMOUNTS, 0, INFINITY),
+)
+WIDTHS: Final = {"cnn": (1, math.inf), "resnet": (1, math.inf), "rnn": (1, 1)}  # the fewest and the most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +126,22 @@ class Recipe:
         """Refuse what means nothing.
 
         Raises:
-            UsageError: poses are asked of digits, hands of garments, or patience without validation images.
+            UsageError: a number is out of its range, there are too few or too many widths, poses are asked of
+                digits, hands of garments, or patience without validation images.
         """
+        for names, low, high in RANGES:
+            for name in names.split():
+                if not low <= getattr(self, name) <= high:  # nan is in no range
+                    upwards = f"from {low:g} upwards" if high == INFINITY else f"from {low:g} to {high:g}"
+                    raise UsageError(f"{self.name}: {name} is {getattr(self, name)}, and may be {upwards}.")
+        fewest, most = WIDTHS.get(self.architecture, (0, math.inf))
+        if min(self.widths, default=1) < 1 or not fewest <= len(self.widths) <= most:
+            wanted = "one" if most == 1 else "at least one" if fewest else "none or more"
+            raise UsageError(
+                f"{self.name}: widths are {self.widths}; {self.architecture} takes {wanted}, from 1."
+            )
+        if self.batch_norm and self.batch_size == 1:
+            raise UsageError(f"{self.name}: batch_norm needs batches of at least two images.")
         if self.patience_epochs and not self.validation_images:
             raise UsageError(f"{self.name}: patience needs validation images to tell by.")
         if (self.pairs or self.sleeves) and self.dataset != "fashion-mnist":

@@ -6,11 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import onnx
 import pytest
 from tiny_training import changed
 
+from training.__main__ import main
 from training.accuracies import find_accuracy
 from training.artifacts import MODELS, read_artifact
+from training.errors import ArtifactDamaged
 from training.recipes import RECIPES, Recipe
 from training.report import write_metrics
 from training.runs import SHIPPED, new_run, write_json
@@ -44,6 +47,24 @@ def test_the_artifact_speaks_first(tmp_path: Path) -> None:
     assert known is not None
     assert known.share == artifact.number("test_accuracy")
     assert known.source == f"test, artifact {artifact.version}"
+
+
+def test_a_damaged_artifact_is_told_of_and_hides_no_other_recipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (MODELS / "mnist-mlp.onnx").read_bytes()
+    (tmp_path / "mnist-mlp.onnx").write_bytes(whole[:1000])
+    strange = onnx.load_from_string(whole)
+    del strange.metadata_props[:]
+    onnx.save(strange, tmp_path / "mnist-cnn.onnx")
+    with pytest.raises(ArtifactDamaged, match=r"mnist-mlp\.onnx is damaged: "):
+        read_artifact("mnist-mlp", tmp_path)
+    with pytest.raises(ArtifactDamaged, match=r"mnist-cnn\.onnx is none of ours: it lacks calibrated, "):
+        read_artifact("mnist-cnn", tmp_path)
+    assert main(["list", "--models", str(tmp_path), "--runs", str(tmp_path)]) == 0
+    listed = capsys.readouterr().out
+    assert listed.count("damaged artifact") == 2
+    assert "fashion-mnist-resnet" in listed
 
 
 def test_a_run_that_shipped_speaks_before_newer_ones_that_did_not(tiny: Recipe, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from training.artifacts import MODELS, list_artifacts
 from training.data import SOURCES
-from training.evaluation import DOUBT_HEAD, doubt_row, evaluate_artifact, record_doubt
+from training.evaluation import DOUBT_HEAD, doubt_row, evaluate_artifact, keep_doubt, record_doubt
 from training.evaluation_plots import draw_evaluation
 from training.model_page import PAGE
 from training.page_tables import block, read_table
@@ -74,6 +74,14 @@ def test_a_row_replaces_the_earlier_one_of_its_artifact(evaluation: Evaluation, 
     page.write_text(block("doubt", f"{DOUBT_HEAD}\n{other}\n| `{evaluation.name}` | `old` | … |"))
     record_doubt(evaluation, page)
     assert read_table(page, "doubt").splitlines()[2:] == [doubt_row(evaluation), other]
+
+
+def test_rows_of_artifacts_that_are_gone_are_taken_away(evaluation: Evaluation, tmp_path: Path) -> None:
+    page = tmp_path / PAGE
+    page.write_text(block("doubt", f"{DOUBT_HEAD}\n| `gone` | x |\n| `{evaluation.name}-2` | y |"))
+    record_doubt(evaluation, page)
+    keep_doubt([evaluation.name], page)
+    assert read_table(page, "doubt") == f"{DOUBT_HEAD}\n{doubt_row(evaluation)}"
 
 
 def test_every_picture_opens_and_shows_something(evaluation: Evaluation, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tiny_training import changed, weights_of
 
 from training.architectures import build
 from training.errors import CheckpointNotWritten, CheckpointRejected, Interrupted, TrainingDiverged
-from training.fit import evaluate, fit, learning_rate_at
+from training.fit import evaluate, fit, learning_rate_at, steps_per_epoch
 from training.state import start
 
 if TYPE_CHECKING:
@@ -185,6 +185,27 @@ def test_a_lost_loss_stops_with_a_sentence_and_keeps_the_last_good_checkpoint(
     with pytest.raises(TrainingDiverged, match=r"no longer a number at step .* below 1e\+25"):
         fit(build(recipe), bars, recipe, checkpoint=checkpoint)
     assert not checkpoint.exists()
+
+
+def test_a_last_image_alone_is_left_out_where_batches_are_normalised(tiny: Recipe, bars: Splits) -> None:
+    images = len(bars.training)
+    recipe = changed(tiny, batch_norm=True, batch_size=images - 1, epochs=1)
+    assert steps_per_epoch(recipe, images) == 1
+    assert steps_per_epoch(changed(recipe, batch_norm=False), images) == 2
+    assert steps_per_epoch(recipe, images + 1) == 2
+    fit(build(recipe), bars, recipe)  # PyTorch would refuse to normalise one value
+
+
+def test_an_epoch_is_kept_before_anybody_hears_of_it(tiny: Recipe, bars: Splits, tmp_path: Path) -> None:
+    class OnFullDisk(Listener):
+        def on_epoch(self, *_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+    checkpoint, listener = tmp_path / "checkpoint.pt", Listener()
+    with pytest.raises(OSError, match="No space left"):
+        fit(build(tiny), bars, tiny, checkpoint=checkpoint, observers=[OnFullDisk()])
+    fit(build(tiny), bars, tiny, checkpoint=checkpoint, observers=[listener])
+    assert [result.epoch for result in listener.epochs] == [2, 3]
 
 
 def test_observers_hear_the_loss_of_every_step(tiny: Recipe, bars: Splits) -> None:

@@ -55,7 +55,7 @@ def bars(images: int) -> Split:
 def a_search(*words: str, recipe: Recipe = TINY, draws: int = 0) -> Search:
     dimensions = parse_dimensions(words, ranges=bool(draws))
     plan = plan_random(dimensions, draws, seed=1) if draws else plan_grid(dimensions)
-    return Search(recipe, dimensions, plan, images=0)
+    return Search(recipe, dimensions, plan, images=0, drawn="grid")
 
 
 def run_trials(
@@ -205,6 +205,7 @@ def test_more_trials_continue_the_same_search(tmp_path: Path) -> None:
         (a_search("learning_rate=0.1,0.6"), "space"),
         (a_search("learning_rate=0.1,0.5", recipe=replace(TINY, epochs=3)), "epochs"),
         (replace(a_search("learning_rate=0.1,0.5"), images=10), "images"),
+        (replace(a_search("learning_rate=0.1,0.5"), drawn="random, seed 2"), "plan"),
     ],
 )
 def test_a_study_takes_no_trials_of_another_search(tmp_path: Path, other: Search, difference: str) -> None:
@@ -353,7 +354,8 @@ def test_the_source_of_a_recipe_evaluates_to_it(recipe: Recipe) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_flags_of_the_best_recipe_give_it_to_fit(name: str) -> None:
     base = RECIPES[name]
-    values = {"widths": "64-32", "learning_rate": 3.5e-05, "batch_norm": not base.batch_norm, "epochs": 3}
+    widths = "64" if base.architecture == "rnn" else "64-32"
+    values = {"widths": widths, "learning_rate": 3.5e-05, "batch_norm": not base.batch_norm, "epochs": 3}
     found = apply(base, values)
     options = parse(["fit", name, *fit_flags(found, base).split()])
     assert isinstance(options, FitOptions)
@@ -368,7 +370,7 @@ def test_trials_are_written_as_csv_and_drawn_as_png(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["outcome"] for row in rows] == ["complete", "pruned", "diverged"]
     assert [float(row["learning_rate"]) for row in rows] == [0.1, 0.2, 0.3]
-    plot_trials(trials, Search(TINY, dimensions, [], 0), tmp_path / "trials.png")
+    plot_trials(trials, Search(TINY, dimensions, [], 0, "grid"), tmp_path / "trials.png")
     assert (tmp_path / "trials.png").read_bytes().startswith(b"\x89PNG")
 
 

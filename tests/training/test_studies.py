@@ -80,6 +80,30 @@ def test_the_command_line_knows_the_studies() -> None:
         parse(["study", "nuron"])
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            "study learning-rates --seeds 3",
+            "trains each network once, with one seed: --seeds does nothing here",
+        ),
+        ("study neuron --images 8", "trains on no images"),
+    ],
+)
+def test_a_size_that_would_do_nothing_is_refused(words: str, says: str, tmp_path: Path) -> None:
+    options = parse([*words.split(), "--runs", str(tmp_path)])
+    assert isinstance(options, StudyOptions)
+    with pytest.raises(UsageError, match=says):
+        run.run_study(options, Console(quiet=True))
+    assert not list(tmp_path.iterdir())
+
+
+def test_overfitting_needs_images_for_its_smallest_set(lab: Lab, tmp_path: Path) -> None:
+    few = replace(lab, size=replace(lab.size, images=8))
+    with pytest.raises(UsageError, match="needs at least 16 images"):
+        overfitting.draw(few, tmp_path / "overfitting.png")
+
+
 def test_the_list_states_every_default_size() -> None:
     console = Console(record=True, width=200, quiet=False)
     with console.capture() as captured:

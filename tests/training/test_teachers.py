@@ -78,7 +78,7 @@ def test_several_teachers_are_heard_by_the_mean_of_their_probabilities(bars: Spl
 
 @pytest.mark.parametrize(("share", "right"), [(0.0, True), (1.0, False)])
 def test_a_search_trains_with_the_teacher_too(runs: Path, bars: Splits, share: float, *, right: bool) -> None:
-    search = Search(changed(PUPIL, teacher_share=share), [], [{}], images=0)
+    search = Search(changed(PUPIL, teacher_share=share), [], [{}], images=0, drawn="grid")
     trial = optuna.trial.FixedTrial({})
     trial.set_user_attr(PLACE, 0)
     with Series(Console(quiet=True), "search", 1) as shown:

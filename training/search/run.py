@@ -11,6 +11,7 @@ from training.data import Split, Splits, load_training
 from training.devices import choose_device
 from training.errors import Interrupted, UsageError
 from training.recipes import RECIPES
+from training.runs import alone_in
 from training.search.results import (
     best_recipe,
     fit_flags,
@@ -88,7 +89,8 @@ def plan_search(options: SearchOptions) -> Search:
             f"{options.name} holds no validation images out, and a search never reads the test set: "
             "add validation_images=5000."
         )
-    return Search(recipe, dimensions, plan, options.images)
+    drawn = f"random, seed {options.seed}" if options.random else "grid"
+    return Search(recipe, dimensions, plan, options.images, drawn)
 
 
 def _load(search: Search, folder: Path | None) -> Splits:
@@ -109,8 +111,9 @@ def _introduce(search: Search, data: Splits, folder: Path, series: Series) -> No
 def show_results(study: optuna.Study, search: Search, recipe: Recipe, folder: Path, console: Console) -> None:
     """Print the trials, and `recipe` with the best one's values; write them down."""
     trials = settled_trials(study)
-    write_csv(trials, search.dimensions, folder / "trials.csv")
-    plot_trials(trials, search, folder / "trials.png")
+    with alone_in(folder):  # all that worked on it come here at once
+        write_csv(trials, search.dimensions, folder / "trials.csv")
+        plot_trials(trials, search, folder / "trials.png")
     console.print(tabulate(trials, search.dimensions, str(folder)))
     found = best_recipe(trials, recipe)
     if found is None:

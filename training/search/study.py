@@ -79,8 +79,9 @@ def _require_same(study: optuna.Study, search: Search) -> None:
     if known is None:
         study.set_user_attr(SEARCH, wanted)
     elif known != wanted:
-        different = [name for name in wanted["recipe"] if known["recipe"].get(name) != wanted["recipe"][name]]
-        different += [name for name in ("space", "images") if known[name] != wanted[name]]
+        before, now = known["recipe"], wanted["recipe"]
+        different = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        different += [name for name in wanted if name != "recipe" and known.get(name) != wanted[name]]
         raise UsageError(
             f"The study {study.study_name} searches something else: it differs in {', '.join(different)}. "
             "Give the same (only --trials may change), or another --study."

@@ -42,11 +42,17 @@ class Search:
     dimensions: Sequence[Dimension]
     plan: list[dict[str, Value]]
     images: int  # to train on; 0 for all
+    drawn: str  # how the plan was made
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what must stay the same for as long as a study lives, as JSON; the plan may grow."""
         space = [asdict(dimension) for dimension in self.dimensions]
-        content = {"recipe": asdict(self.recipe), "space": space, "images": self.images}
+        content = {
+            "recipe": asdict(self.recipe),
+            "space": space,
+            "images": self.images,
+            "plan": self.drawn,
+        }
         return dict(json.loads(json.dumps(content)))
 
 

@@ -73,7 +73,7 @@ class Lab:
         if dataset not in self._loaded:
             self._loaded[dataset] = load_training(dataset, VALIDATION_IMAGES, self.data).to(self.device)
         training, validation = self._loaded[dataset]
-        wanted = images or self.size.images
+        wanted = self.size.images if images is None else images
         return Splits(Split(training.images[:wanted], training.labels[:wanted]), validation)
 
     def train(self, recipe: Recipe, data: Splits, label: str) -> Training:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from training.errors import UsageError
 from training.plots import BLUE, GREY, ORANGE, label_axes, sheet
 from training.recipes import Recipe
 from training.studies.lab import Findings, Lab, Training
@@ -33,6 +34,10 @@ RECIPE: Final = Recipe(
 def draw(lab: Lab, path: Path) -> Findings:
     lab.series.expect(len(SHARES))
     recipe = replace(RECIPE, epochs=lab.size.epochs)
+    if lab.size.images < max(SHARES):
+        raise UsageError(
+            f"overfitting needs at least {max(SHARES)} images, to have a few for its smallest set."
+        )
     sizes = [lab.size.images // share for share in SHARES]
     trainings = {
         images: lab.train(recipe, lab.load(recipe.dataset, images), f"{images:,} images") for images in sizes

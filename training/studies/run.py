@@ -10,6 +10,7 @@ import torch
 from rich.table import Table
 
 from training.devices import choose_device
+from training.errors import UsageError
 from training.runs import current_commit
 from training.series import Series
 from training.studies import (
@@ -67,6 +68,10 @@ def run_study(options: StudyOptions, console: Console) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     study = STUDIES[options.name]
+    if options.seeds and study.size.seeds == 1:
+        raise UsageError(f"{study.name} trains each network once, with one seed: --seeds does nothing here.")
+    if study.size.images == 0 and (options.images or options.epochs or options.seeds):
+        raise UsageError(f"{study.name} trains on no images: it has no size to change.")
     size = Size(
         options.images or study.size.images,
         options.epochs or study.size.epochs,
