@@ -101,6 +101,7 @@ class Api:
             self._route("/models/{name}", keys.guarded(self.get_model), ["GET"]),
             self._route("/metrics", metrics, ["GET"]),
             self._route("/ui", self.get_page, ["GET"]),
+            self._route("/ui/", self.redirect_to_page, ["GET"]),
             self._route("/ui/{file}", self.get_page, ["GET"]),
         ]
 
@@ -188,6 +189,9 @@ class Api:
         if file not in _page_files():
             raise RouteNotFound("The page has no such file.")
         return FileResponse(PAGE / file, headers=PAGE_HEADERS)
+
+    async def redirect_to_page(self, _: Request) -> Response:
+        return Response(status_code=308, headers={"location": "../ui"})  # a proxy may have added a prefix
 
 
 def _attach(name: str, planes: Sequence[NDArray[np.uint8]], answers: Sequence[Answer]) -> None:

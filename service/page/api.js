@@ -5,7 +5,10 @@ import { apiKey } from "./key.js";
 const ROOT = new URL("..", import.meta.url); // this file is <root>/ui/api.js
 const IMAGES_A_REQUEST = 64;
 const EXPLAINED_A_REQUEST = 16; // a heat map takes many images more
-const BYTES_A_REQUEST = 16 * 2 ** 20;
+const BYTES_A_REQUEST = 3 * 2 ** 20; // over 4 Mbit/s within the 8 s that the service waits
+const MOST_MS = 30_000; // more than the service takes for anything
+
+const GARBLED = { message: "This answer is not of the service: something stands between it and this page." };
 
 // An answer that is none: `message` is the service's own sentence, or ours where it could not be asked.
 export class Refusal extends Error {
@@ -50,6 +53,7 @@ export function filesRequest(query, files) {
 // Ask, and return {model, version, predictions, timing}; throws a Refusal.
 export async function predict({ url, init }) {
   const { body, timing } = await ask(url, init);
+  if (!Array.isArray(body.predictions)) throw new Refusal(GARBLED, { mayPass: true });
   return { ...body, timing };
 }
 
@@ -75,7 +79,7 @@ async function ask(url, init = {}) {
   const headers = { ...init.headers, ...(key && { authorization: `Bearer ${key}` }) };
   let response;
   try {
-    response = await fetch(url, { ...init, headers });
+    response = await fetch(url, { ...init, headers, signal: AbortSignal.timeout(MOST_MS) });
   } catch {
     const message = "The service gave no answer. Is it still running?";
     throw new Refusal({ code: "unreachable", message }, { mayPass: true });
@@ -84,7 +88,7 @@ async function ask(url, init = {}) {
   const timing = readTiming(response.headers.get("server-timing"), performance.now() - started);
   if (response.ok && body) return { body, timing };
   const error = body?.error ?? { message: `The service answered with status ${response.status} and no reason.` };
-  throw new Refusal(error, { mayPass: response.status >= 500, timing });
+  throw new Refusal(error, { mayPass: response.status >= 500 || response.status === 408, timing });
 }
 
 // {roundTripMs, read, queue, compute, batch} of "read;dur=0.4, queue;dur=0.02, compute;dur=0.3;desc="batch of 1"".

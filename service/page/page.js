@@ -67,6 +67,14 @@ function askAll() {
   askAboutPictures(pictures);
 }
 
+// What failed for a reason that may have passed.
+function askAgain() {
+  element(shown === sketch ? "paper" : "remove").focus(); // as the button goes away
+  if (shown !== sketch) return askAboutPictures(pictures.filter((picture) => picture.error?.mayPass));
+  update(sketch, { state: "waiting" });
+  return askAboutDrawing();
+}
+
 function query() {
   return { model: card.name, explain: card.explains && element("heat").checked };
 }
@@ -77,21 +85,19 @@ function inkChanged() {
   element("invitation").hidden = !drawing.isEmpty;
   element("undo").disabled = !drawing.canUndo;
   element("clear").disabled = drawing.isEmpty;
+  if (drawing.isEmpty) update(sketch, { state: "empty" });
   askAboutDrawing();
 }
 
 // One question at a time; ink that comes meanwhile is in the next.
 async function askAboutDrawing() {
-  hush();
+  if (shown === sketch) hush();
   hasChanged = true;
   if (isAsking || !card) return;
   isAsking = true;
   while (hasChanged) {
     hasChanged = false;
-    if (drawing.isEmpty) {
-      update(sketch, { state: "empty" });
-      continue;
-    }
+    if (drawing.isEmpty) continue;
     if (sketch.state === "empty") update(sketch, { state: "waiting" });
     const asked = card;
     const request = drawingRequest(query(), drawing.toPng());
@@ -100,7 +106,7 @@ async function askAboutDrawing() {
     await new Promise((resolve) => setTimeout(resolve, PAUSE_BETWEEN_QUESTIONS_MS));
   }
   isAsking = false;
-  saySoon(() => sentence(sketch, card));
+  if (shown === sketch) saySoon(() => sentence(sketch, card));
 }
 
 // --- pictures ---
@@ -119,18 +125,33 @@ function addPictures(files) {
 async function askAboutPictures(asked) {
   if (!card || !asked.length) return;
   for (const picture of asked) update(picture, { state: "waiting" });
-  const requests = portions(asked, ({ file }) => file.size, query()).map((members) => {
+  const readable = await readableOnes(asked);
+  const requests = portions(readable, ({ file }) => file.size, query()).map((members) => {
     const request = filesRequest(query(), members.map(({ file }) => file));
     for (const picture of members) picture.request = request;
     return [request, members];
   });
   for (const [request, members] of requests) {
+    if (!members.some((picture) => picture.request === request)) continue; // removed, or asked again meanwhile
     const answers = await outcomes(request, members.length);
     members.forEach((picture, i) => {
-      if (picture.request === request) update(picture, answers[i]); // else it was asked again meanwhile
+      if (picture.request === request) update(picture, answers[i]);
     });
   }
-  saySoon(() => asked.map((picture) => `${picture.name}: ${sentence(picture, card)}`).join(" "));
+  const kept = () => asked.filter((picture) => pictures.includes(picture));
+  saySoon(() => kept().map((picture) => `${picture.name}: ${sentence(picture, card)}`).join(" "));
+}
+
+// One file that cannot be read would take its whole request along: a folder, or what has changed on the disk.
+async function readableOnes(asked) {
+  const isReadable = ({ file }) => file.slice(0, 1).arrayBuffer().then(() => true, () => false);
+  const answers = await Promise.all(asked.map(isReadable));
+  const error = { message: "This is a folder, or the file has changed: choose it again." };
+  return asked.filter((picture, i) => {
+    if (!pictures.includes(picture)) return false; // removed meanwhile
+    if (!answers[i]) update(picture, { state: "refused", error });
+    return answers[i];
+  });
 }
 
 function removePictures(removed) {
@@ -160,6 +181,7 @@ async function outcomes(request, count) {
     );
   } catch (refusal) {
     if (!(refusal instanceof Refusal)) throw refusal;
+    if (refusal.code === "unauthorized" && element("key").hidden) askForKey(element("key"), refusal.message, askAll);
     const errors = Array.from({ length: count }, (_, i) => refusal.details[i]?.error ?? refusal);
     return errors.map((error) => ({ state: "refused", error, request }));
   }
@@ -230,7 +252,7 @@ function listenToTools() {
     element("paper").focus();
   });
   element("remove").addEventListener("click", () => removePictures([shown]));
-  element("again").addEventListener("click", () => (shown === sketch ? askAboutDrawing() : askAboutPictures([shown])));
+  element("again").addEventListener("click", askAgain);
   element("copy").addEventListener("click", async () => {
     const outcome = (await copyText(shown.request.curl)) ? "Copied" : "Copying is not possible here";
     say(outcome);
@@ -238,7 +260,7 @@ function listenToTools() {
     setTimeout(() => (element("copy").textContent = "Copy"), COPIED_FOR_MS);
   });
   addEventListener("keydown", (event) => {
-    const isUndo = (event.ctrlKey || event.metaKey) && !event.shiftKey && event.key === "z";
+    const isUndo = (event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === "z";
     if (!isUndo || shown !== sketch) return;
     event.preventDefault();
     drawing.undo();

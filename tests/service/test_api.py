@@ -278,6 +278,8 @@ def test_an_unknown_route_and_a_wrong_method_are_refused(client: TestClient) -> 
 
 def test_the_page_has_its_own_files_and_no_other(client: TestClient) -> None:
     assert client.get("/ui/page.js").status_code == 200
+    redirect = client.get("/ui/", follow_redirects=False)
+    assert (redirect.status_code, redirect.headers["location"]) == (308, "../ui")
     for path in ("/ui/absent.js", "/ui/screenshot.png", "/ui/..%2fapi.py"):
         assert client.get(path).status_code == 404, path
 

@@ -25,7 +25,7 @@ from service.repository import Repository
 from service.settings import Settings
 
 # Routes that are no part of the API: the document itself, the page's files, and those that refuse the rest.
-UNDESCRIBED = {"/docs.json", "/ui/{file}", "/v2/{path:path}", "/{path:path}"}
+UNDESCRIBED = {"/docs.json", "/ui/", "/ui/{file}", "/v2/{path:path}", "/{path:path}"}
 BENTOML = {"/livez", "/readyz"}
 
 

@@ -248,14 +248,80 @@ def test_a_format_that_browsers_do_not_show_is_shown_as_the_model_saw_it(
     expect(visitor.page.locator("#shown canvas")).to_be_visible()
 
 
-def test_a_silent_service_is_named_and_can_be_asked_again(visit: Visit, digits: list[Path]) -> None:
+def test_a_silent_service_is_named_and_can_be_asked_again_about_all(visit: Visit, digits: list[Path]) -> None:
     visitor = visit()
     visitor.context.set_offline(True)
-    visitor.page.set_input_files("#files", digits[0])
+    visitor.page.set_input_files("#files", digits[:3])
     visitor.see("#verdict", "The service gave no answer. Is it still running?")
     visitor.context.set_offline(False)
     visitor.page.click("text=Try again")
     visitor.see("#label", "7")
+    expect(visitor.page.locator("#strip label span")).to_have_text(["Draw", "7", "2", "1"])
+    expect(visitor.page.locator("#remove")).to_be_focused()
+
+
+def test_a_dropped_folder_and_a_file_that_has_changed_since_fail_alone(
+    visit: Visit, digits: list[Path], tmp_path: Path
+) -> None:
+    visitor = visit()
+    folder, changing = tmp_path / "folder", tmp_path / "changing.png"
+    folder.mkdir()
+    changing.write_bytes(digits[1].read_bytes())
+    visitor.drop(digits[0], folder, changing)
+    marks = visitor.page.locator("#strip label span")
+    expect(marks).to_have_text(["Draw", "7", "!", "2"])
+    changing.write_bytes(digits[2].read_bytes() + b" and more")
+    visitor.page.select_option("#model", "uncalibrated")
+    expect(marks).to_have_text(["Draw", re.compile(r"\d"), "!", "!"])
+    visitor.page.get_by_role("radio", name="changing.png").check(force=True)
+    visitor.see("#verdict", "This is a folder, or the file has changed: choose it again.")
+
+
+def test_a_key_that_is_asked_for_later_can_be_given_without_losing_anything(
+    visit: Visit, digits: list[Path]
+) -> None:
+    visitor = visit()
+    error = {"error": {"code": "unauthorized", "message": "This API key is not known here."}}
+    visitor.page.route("**/predict*", lambda route: route.fulfill(status=401, json=error))
+    visitor.page.set_input_files("#files", digits[:2])
+    field = visitor.page.get_by_role("textbox", name="This API key is not known here.")
+    expect(field).to_be_focused()
+    visitor.page.unroute("**/predict*")
+    field.fill("another")
+    visitor.press("Enter")
+    expect(visitor.page.locator("#strip label span")).to_have_text(["Draw", "7", "2"])
+
+
+def test_what_is_not_the_services_answer_is_told_and_can_be_asked_again(
+    visit: Visit, digits: list[Path]
+) -> None:
+    visitor = visit()
+    visitor.page.route("**/predict*", lambda route: route.fulfill(json={"welcome": "to the hotel's network"}))
+    visitor.page.set_input_files("#files", digits[0])
+    visitor.see("#verdict", "This answer is not of the service: something stands between it and this page.")
+    visitor.page.unroute("**/predict*")
+    visitor.page.click("text=Try again")
+    visitor.see("#label", "7")
+
+
+def test_clearing_the_paper_clears_the_answer_at_once(visit: Visit) -> None:
+    visitor = visit()
+    visitor.draw()
+    visitor.see("#label", "7")
+    visitor.page.route("**/predict*", lambda _: None)  # never answered
+    visitor.draw([[(0.2, 0.8), (0.3, 0.8)]])
+    visitor.page.click("#clear")
+    visitor.see("#label", "")
+
+
+def test_many_large_files_go_in_requests_that_arrive_in_time(visit: Visit, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (800, 800, 3), dtype=np.uint8)
+    for name in "abc":
+        Image.fromarray(noise).save(tmp_path / f"{name}.png")  # 1.9 MB each
+    visitor = visit()
+    visitor.page.set_input_files("#files", [tmp_path / f"{name}.png" for name in "abc"])
+    expect(visitor.page.locator("#strip label span").filter(has_text="…")).to_have_count(0)
+    assert len([url for url in visitor.requests if "/predict" in url]) == 3
 
 
 def test_the_page_shows_the_very_pixels_that_the_model_saw(visit: Visit, digits: list[Path]) -> None:
@@ -498,6 +564,14 @@ def test_on_a_phone_nothing_is_cut_off_and_drawing_does_not_scroll(visit: Visit,
     visitor.touch([(0.5, 0.9), (0.5, 0.6), (0.5, 0.3), (0.5, 0.1)])
     visitor.see("#label", "1")
     assert visitor.page.evaluate("scrollY") == 0
+
+
+def test_a_phone_on_its_side_shows_the_whole_paper_and_its_tools(visit: Visit) -> None:
+    visitor = visit(**{**PHONE, "viewport": {"width": 844, "height": 390}})
+    for part in ("#paper", "#clear"):
+        box = visitor.page.locator(part).bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 390, part
 
 
 def test_who_wants_no_motion_gets_none(visit: Visit) -> None:
