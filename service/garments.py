@@ -98,8 +98,8 @@ def cloth_mask(colours: Colours) -> Mask:
 def plain_ground(colours: Colours) -> Colours | None:
     """The ground as a colour that changes evenly with the light, or None where it is not plain."""
     height, width = colours.shape[:2]
-    down, right = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    plane = np.stack([np.ones_like(down), down, right], axis=2).astype(np.float32)
+    plane = np.ones_like(colours)  # and, from -1 to 1, how far down and how far right
+    plane[:, :, 1], plane[:, :, 2] = np.linspace(-1, 1, height)[:, np.newaxis], np.linspace(-1, 1, width)
     smooth = np.asarray(cv2.GaussianBlur(colours, (0, 0), GRAIN), np.float32)
     edge, places = edge_of(smooth), edge_of(plane)
     off = np.abs(edge - np.median(edge, axis=0)).max(axis=1)
@@ -109,7 +109,8 @@ def plain_ground(colours: Colours) -> Colours | None:
         off = np.abs(edge - places @ slopes).max(axis=1)
     if float((off < TOLERANCE).mean()) < PLAIN:
         return None
-    return np.asarray(np.clip(plane @ slopes, 0, 1), np.float32)
+    ground = np.asarray(plane @ slopes, np.float32)
+    return np.clip(ground, 0, 1, out=ground)
 
 
 def edge_of(picture: NDArray[Kind]) -> NDArray[Kind]:
