@@ -30,28 +30,17 @@ Document = dict[str, Any]
 
 @functools.cache
 def built(overlay: str) -> tuple[Document, ...]:
-    """The objects of `base`, `overlays/gpu` or `kserve`, as they reach the cluster."""
+    """The objects of `base`, `overlays/gpu`, `kserve` or a folder elsewhere, as they reach the cluster."""
     if overlay == "kserve":
         return (yaml.safe_load((MANIFESTS / "kserve" / "inferenceservice.yaml").read_text()),)
-    return kustomized(MANIFESTS / overlay)
-
-
-def kustomized(folder: Path) -> tuple[Document, ...]:
     kustomize = [found for found in ("kustomize", "kubectl") if shutil.which(found)]
     if not kustomize:
         give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         give_up("neither kustomize nor kubectl is installed, so the manifests stay untested")
     command = {"kustomize": ["kustomize", "build"], "kubectl": ["kubectl", "kustomize"]}[kustomize[0]]
-    done = subprocess.run([*command, folder], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, MANIFESTS / overlay], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return tuple(yaml.safe_load_all(done.stdout))
-
-
-def image_of(folder: Path) -> str:
-    [deployment] = [each for each in kustomized(folder) if each["kind"] == "Deployment"]
-    [only] = deployment["spec"]["template"]["spec"]["containers"]
-    image: str = only["image"]
-    return image
 
 
 def the(kind: str, overlay: str) -> Document:
@@ -255,8 +244,8 @@ def test_the_gpu_overlay_keeps_its_image_where_the_base_has_another(tmp_path: Pa
     base = copy / "base" / "kustomization.yaml"
     set_image = "  - name: digitserve\n    newName: registry.example/digitserve\n    newTag: '1'\n"
     base.write_text(base.read_text().replace("  - name: digitserve\n    newTag: cpu\n", set_image))
-    assert image_of(copy / "base") == "registry.example/digitserve:1"
-    assert image_of(copy / "overlays" / "gpu") == "digitserve:cuda"
+    assert container(str(copy / "base"))["image"] == "registry.example/digitserve:1"
+    assert container(str(copy / "overlays" / "gpu"))["image"] == "digitserve:cuda"
 
 
 def test_a_disruption_takes_one_pod_at_a_time() -> None:

@@ -9,7 +9,6 @@ from typing import Any, Final, Literal
 
 from training.errors import UsageError
 
-INFINITY: Final = sys.float_info.max  # the largest number that is none
 SHARES: Final = (
     "dropout blur pairs sleeves upstrokes bars stubs tails gaps residue plain erasing "
     "momentum label_smoothing teacher_share weight_averaging"
@@ -18,14 +17,15 @@ AMOUNTS: Final = (
     "shift_pixels rotation_degrees shear_degrees elastic_pixels stroke tone grain weight_decay l1 "
     "patience_epochs"
 )
-RANGES: Final = (  # fields, and the least and the most that they may be
-    ("epochs batch_size", 1, INFINITY),
-    ("seed", 0, 2**63 - 1),
-    ("learning_rate", sys.float_info.min, INFINITY),
-    (SHARES, 0, 1),
-    ("scaling", 0, 0.99),
-    (AMOUNTS, 0, INFINITY),
-)
+RANGES: Final = {  # the least and the most of each field; what is infinite or no number is in none
+    "epochs": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "seed": (0, 2**63 - 1),
+    "learning_rate": (sys.float_info.min, math.inf),
+    "scaling": (0, 0.99),
+    **dict.fromkeys(SHARES.split(), (0, 1)),
+    **dict.fromkeys(AMOUNTS.split(), (0, math.inf)),
+}
 WIDTHS: Final = {"cnn": (1, math.inf), "resnet": (1, math.inf), "rnn": (1, 1)}  # the fewest and the most
 
 
@@ -129,11 +129,11 @@ class Recipe:
             UsageError: a number is out of its range, there are too few or too many widths, poses are asked of
                 digits, hands of garments, or patience without validation images.
         """
-        for names, low, high in RANGES:
-            for name in names.split():
-                if not low <= getattr(self, name) <= high:  # nan is in no range
-                    upwards = f"from {low:g} upwards" if high == INFINITY else f"from {low:g} to {high:g}"
-                    raise UsageError(f"{self.name}: {name} is {getattr(self, name)}, and may be {upwards}.")
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if not (math.isfinite(value) and low <= value <= high):
+                allowed = f"from {low:g} upwards" if high == math.inf else f"from {low:g} to {high:g}"
+                raise UsageError(f"{self.name}: {name} is {value}, and may be {allowed}.")
         fewest, most = WIDTHS.get(self.architecture, (0, math.inf))
         if min(self.widths, default=1) < 1 or not fewest <= len(self.widths) <= most:
             wanted = "one" if most == 1 else "at least one" if fewest else "none or more"
