@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from training.artifacts import list_artifacts, read_artifact
-from training.runs import METRICS, SHIPPED, read_json
+from training.runs import METRICS, RUN, SHIPPED, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,7 @@ def _newest_first(folder: Path) -> list[Path]:
 def _is_of(recipe: Recipe, folder: Path) -> bool:
     """Compare the fields that the run knew: one that came later had no say in it."""
     mine = json.loads(json.dumps(asdict(recipe)))
-    saved: dict[str, Any] = read_json(folder / "run.json")["recipe"]
+    saved: dict[str, Any] = read_json(folder / RUN)["recipe"]
     return all(mine.get(name) == value for name, value in saved.items())
 
 

@@ -32,8 +32,11 @@ class Answers:
 class Artifact:
     """One ONNX file of models/, open for questions."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, threads: int = 0) -> None:
+        """Open the bytes of a file; 0 threads are one for each core."""
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # PyTorch waits for cores
         options.log_severity_level = 3  # warnings about providers that nobody asked for
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self.version = hashlib.sha256(content).hexdigest()[:12]
@@ -61,8 +64,8 @@ class Artifact:
         )
 
 
-def read_artifact(name: str, folder: Path = MODELS) -> Artifact:
-    """Open models/<name>.onnx.
+def read_artifact(name: str, folder: Path = MODELS, threads: int = 0) -> Artifact:
+    """Open models/<name>.onnx, to be asked with this many threads (0: one for each core).
 
     Raises:
         ArtifactMissing: a sentence that names those there are.
@@ -73,7 +76,7 @@ def read_artifact(name: str, folder: Path = MODELS) -> Artifact:
         there = ", ".join(list_artifacts(folder)) or "none"
         raise ArtifactMissing(f"{path} does not exist; the artifacts here: {there}.")
     try:
-        artifact = Artifact(path.read_bytes())
+        artifact = Artifact(path.read_bytes(), threads)
     except Exception as exc:  # ONNX Runtime's own classes share no other base
         raise ArtifactDamaged(f"{path} is damaged: {exc}") from exc
     if missing := NEEDED - artifact.metadata.keys():

@@ -75,7 +75,7 @@ def fit_recipe(options: FitOptions, console: Console) -> None:
         if distributed.rank() == 0:
             _lead_fit(options, device, console)
         else:
-            help_train(options.recipe, options.runs, device, options.data)
+            help_train(options.recipe, device, options.data, options.models)
 
 
 def _lead_fit(options: FitOptions, device: torch.device, console: Console) -> None:
@@ -89,7 +89,9 @@ def _lead_fit(options: FitOptions, device: torch.device, console: Console) -> No
         if recipe.precision == "bfloat16" and not gains_by_bfloat16(device):
             _say(console, "This processor gains nothing by bfloat16: training in float32.")
         with watch(console, recipe.epochs) as watcher:
-            trained = train(recipe, folder, device, options.data, [watcher])
+            trained = train(
+                recipe, folder, device, data=options.data, models=options.models, observers=[watcher]
+            )
         if not options.ship:
             _say(console, "Not shipped: the test set was not read, models/ is as it was.")
             return
@@ -105,7 +107,8 @@ def calibrate_again(options: CalibrateOptions, console: Console) -> None:
     version = read_artifact(name, options.models).version
     with shipped_run(name, version, options.runs) as folder:
         recipe = recipe_of(folder)  # whatever the recipe of this name has become since
-        trained = train(recipe, folder, choose_device(options.device), options.data, [])
+        device = choose_device(options.device)
+        trained = train(recipe, folder, device, data=options.data, models=options.models)
         shipped = ship(recipe, trained, folder, options.data, options.models)
     _say(console, f"{shipped.path}, version {shipped.version}: the weights of {version}, calibrated anew")
 

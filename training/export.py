@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
@@ -26,6 +26,7 @@ from training.measure import Accuracy
 from training.runs import alone_in
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from typing import Any, BinaryIO
 
@@ -54,6 +55,7 @@ class Candidate:
     calibration: Calibration | None  # None where the recipe has no validation split
     detector: Detector | None  # None where there is no threshold for what it says
     commit: str
+    teachers: Mapping[str, str] = field(default_factory=dict)  # the versions of the artifacts by name
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,7 @@ def describe(candidate: Candidate, created: datetime) -> dict[str, str]:
         "calibrated": "true" if candidate.calibration else "false",
         **{key: repr(value) for key, value in fitted.items()},
         "seed": str(recipe.seed),
+        "teachers": json.dumps(dict(candidate.teachers)),
         "commit": candidate.commit,
         "packages": json.dumps(_packages()),
         "created": created.isoformat(timespec="seconds"),

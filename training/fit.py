@@ -52,7 +52,7 @@ def fit(  # noqa: PLR0913  what a training is made of, each once
     *,
     checkpoint: Path | None = None,
     observers: Sequence[Observer] = (),
-    load_teachers: Callable[[], Sequence[nn.Module]] = tuple,
+    load_teachers: Callable[[], Sequence[Callable[[Tensor], Tensor]]] = tuple,
 ) -> tuple[nn.Module, list[EpochResult]]:
     """Train `network` in place as the recipe says; return the network to export and every epoch's figures.
 
@@ -65,8 +65,8 @@ def fit(  # noqa: PLR0913  what a training is made of, each once
     divided among them, so that a recipe means the same whatever their number. The first one validates, and
     it alone is given a checkpoint and observers.
 
-    `load_teachers` gives trained networks on the same device (see the recipe's `teacher_share`), and is
-    asked where steps remain.
+    `load_teachers` gives functions from pixels [n, 28, 28] to probabilities [n, 10] (see the recipe's
+    `teacher_share`), and is asked where steps remain.
 
     Raises:
         TrainingDiverged: the loss is not finite. The checkpoint keeps the last good epoch.
@@ -198,9 +198,7 @@ def _sum_of_losses(state: State, recipe: Recipe, logits: Tensor, labels: Tensor,
     loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
     if not state.teachers:
         return loss
-    with torch.no_grad(), _precision(recipe, pixels.device):
-        answers = [teacher(pixels).float().softmax(1) for teacher in state.teachers]
-    mean = torch.stack(answers).mean(0)  # [batch, 10]
+    mean = torch.stack([teacher(pixels) for teacher in state.teachers]).mean(0)  # [batch, 10]
     return torch.lerp(loss, functional.cross_entropy(logits, mean, reduction="sum"), recipe.teacher_share)
 
 

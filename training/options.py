@@ -39,7 +39,7 @@ class FitOptions:
     data: Path | None = None
     """Folder that holds MNIST/raw and FashionMNIST/raw; else DIGITSERVE_DATA, else ./data."""
     models: Path = ROOT / "models"
-    """Folder for the artifact."""
+    """Folder for the artifact, and of those that teach."""
     runs: Path = ROOT / "runs"
     """Folder for checkpoints, figures and plots."""
 
@@ -112,6 +112,8 @@ class SearchOptions:
     """Of PyTorch on the CPU; 0 leaves it the choice. With a process for each core 1 is the fastest."""
     data: Path | None = None
     """Folder that holds MNIST/raw and FashionMNIST/raw; else DIGITSERVE_DATA, else ./data."""
+    models: Path = ROOT / "models"
+    """Folder of the artifacts that teach."""
     runs: Path = ROOT / "runs"
     """The search is kept in its folder search/."""
 

@@ -112,7 +112,7 @@ class Recipe:
     """Adds l1 * sign(w) to the gradient of every weight w."""
     label_smoothing: float = 0.0
     teachers: tuple[str, ...] = ()
-    """Recipes whose newest finished runs answer for every augmented batch beside the labels."""
+    """Artifacts whose answers to every augmented batch are learnt beside the labels."""
     teacher_share: float = 0.5
     """Of the loss: how much of it is the cross-entropy to the mean of the teachers' probabilities."""
     weight_averaging: float = 0.0

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 RUNS: Final = ROOT / "runs"
+RUN: Final = "run.json"
 CHECKPOINT: Final = "checkpoint.pt"
 SHIPPED: Final = "shipped.json"
 METRICS: Final = "metrics.json"
@@ -38,7 +39,7 @@ def new_run(recipe: Recipe, runs: Path = RUNS) -> Iterator[Path]:
         except FileExistsError:
             attempt += 1
             folder = runs / recipe.name / f"{stamp}-{attempt}"
-    write_json(folder / "run.json", {"recipe": asdict(recipe), "commit": current_commit()})
+    write_json(folder / RUN, {"recipe": asdict(recipe), "commit": current_commit()})
     with _held(folder):
         yield folder
 
@@ -87,7 +88,7 @@ def recipe_of(folder: Path) -> Recipe:
     Raises:
         RunUnavailable: the run made use of a field that recipes no longer have.
     """
-    saved: dict[str, Any] = read_json(folder / "run.json")["recipe"]
+    saved: dict[str, Any] = read_json(folder / RUN)["recipe"]
     if lost := lost_fields(saved):
         raise RunUnavailable(f"{folder} made use of {', '.join(lost)}, which recipes no longer have.")
     lists_as_tuples: dict[str, Any] = {  # JSON knows no tuples

@@ -14,17 +14,18 @@ from training.architectures import build, count_macs
 from training.calibrate import CONFORMAL_LEVELS, Calibration, calibrate
 from training.data import SOURCES, load_test, load_training
 from training.detector import fit_detector, predict_typicality
-from training.errors import Interrupted
+from training.errors import Interrupted, RunUnavailable
 from training.evaluation import evaluate_artifact, record_doubt
 from training.export import Candidate, Shipped, export
 from training.fit import Observer, fit, predict_logits
 from training.measure import Accuracy, confusion_matrix
 from training.model_page import PAGE, record_test_read, require_tables
 from training.report import EventWriter, plot_confusion, plot_curves, write_metrics
-from training.runs import CHECKPOINT, SHIPPED, read_json, write_json
+from training.runs import CHECKPOINT, RUN, SHIPPED, read_json, write_json
 from training.teachers import load_teachers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import torch
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from training.detector import Detector
     from training.recipes import Recipe
     from training.state import EpochResult
+    from training.teachers import Teacher
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,20 @@ class Trained:
     detector: Detector | None
 
 
-def train(
-    recipe: Recipe, run: Path, device: torch.device, data: Path | None, observers: list[Observer]
+def train(  # noqa: PLR0913  what a training is made of, each once
+    recipe: Recipe,
+    run: Path,
+    device: torch.device,
+    *,
+    data: Path | None,
+    models: Path,
+    observers: Sequence[Observer] = (),
 ) -> Trained:
-    """Train, or go on training, in the run folder; leave figures and plots there, and the test set alone."""
+    """Train, or go on training, in the run folder; leave figures and plots there, and the test set alone.
+
+    Raises:
+        RunUnavailable: it was taught by another version of an artifact than `models` holds.
+    """
     splits = _load(recipe, data, device)
     with EventWriter(run) as events:
         network, history = fit(
@@ -57,7 +69,7 @@ def train(
             recipe,
             checkpoint=run / CHECKPOINT,
             observers=[events, *observers],
-            load_teachers=partial(load_teachers, recipe, run.parent.parent, device),
+            load_teachers=partial(_load_same_teachers, recipe, models, run),
         )
     plot_curves(history, recipe.name, run / "curves.png")
     assert isinstance(network, nn.Sequential)  # as every architecture is
@@ -66,16 +78,24 @@ def train(
     return Trained(network, history, calibration, detector)
 
 
-def help_train(recipe: Recipe, runs: Path, device: torch.device, data: Path | None) -> None:
+def help_train(recipe: Recipe, device: torch.device, data: Path | None, models: Path) -> None:
     """Take a share of the training that another process leads; that one tells of an interruption."""
     splits = _load(recipe, data, device)
     with contextlib.suppress(Interrupted):
-        fit(
-            build(recipe).to(device),
-            splits,
-            recipe,
-            load_teachers=partial(load_teachers, recipe, runs, device),
+        fit(build(recipe).to(device), splits, recipe, load_teachers=partial(load_teachers, recipe, models))
+
+
+def _load_same_teachers(recipe: Recipe, models: Path, run: Path) -> list[Teacher]:
+    """Note which versions teach this run, so that it goes on with none but those."""
+    teachers = load_teachers(recipe, models)
+    noted, versions = read_json(run / RUN), {teacher.name: teacher.artifact.version for teacher in teachers}
+    if noted.setdefault("teachers", versions) != versions:
+        raise RunUnavailable(
+            f"{run} was taught by {noted['teachers']}, and {models} holds {versions}: put those back, or "
+            "start without --resume."
         )
+    write_json(run / RUN, noted)
+    return teachers
 
 
 def _load(recipe: Recipe, data: Path | None, device: torch.device) -> Splits:
@@ -118,9 +138,16 @@ def ship(recipe: Recipe, trained: Trained, run: Path, data: Path | None, models:
     What a run shipped before is not read again: its weights, and so the labels it gives, are the same.
     """
     require_tables(models)
-    commit = read_json(run / "run.json")["commit"]
+    started = read_json(run / RUN)
     test = load_test(recipe.dataset, data)
-    candidate = Candidate(trained.network, recipe, trained.calibration, trained.detector, commit)
+    candidate = Candidate(
+        trained.network,
+        recipe,
+        trained.calibration,
+        trained.detector,
+        started["commit"],
+        started.get("teachers", {}),
+    )
     earlier = read_json(run / SHIPPED) if (run / SHIPPED).exists() else None
     known = Accuracy(round(earlier["test_accuracy"] * len(test)), len(test)) if earlier else None
     shipped = export(candidate, test, models, known)

@@ -15,7 +15,7 @@ from training.errors import CheckpointNotWritten, CheckpointRejected
 from training.recipes import lost_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -44,7 +44,7 @@ class State:
     model: nn.Module  # the network as it is trained: wrapped where several processes share the work
     optimiser: torch.optim.Optimizer
     average: nn.Module | None  # holds moving averages of all weights and normalisation figures
-    teachers: Sequence[nn.Module] = ()  # stay as they are, and out of what is saved
+    teachers: Sequence[Callable[[Tensor], Tensor]] = ()  # pixels to probabilities; not among what is saved
     step: int = 0
     history: list[EpochResult] = field(default_factory=list)
     # of the epoch under way

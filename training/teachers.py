@@ -1,50 +1,54 @@
-"""The trained networks whose answers another one learns from.
+"""The shipped networks whose answers another one learns from.
 
 G. Hinton, O. Vinyals, J. Dean: Distilling the Knowledge in a Neural Network, 2015.
 """
 
 from __future__ import annotations
 
-import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from training.architectures import build
-from training.errors import CheckpointRejected, RunUnavailable, UsageError
-from training.fit import finished
-from training.recipes import RECIPES
-from training.runs import CHECKPOINT
-from training.state import load_checkpoint, start
+import torch
+
+from training.artifacts import Artifact, read_artifact
+from training.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
-    from torch import nn
+    from torch import Tensor
 
     from training.recipes import Recipe
 
 
-def load_teachers(recipe: Recipe, runs: Path, device: torch.device) -> list[nn.Module]:
-    """Return the network of the newest finished run of each of `recipe.teachers`.
+@dataclass(frozen=True)
+class Teacher:
+    """An artifact that is asked about every augmented batch, by ONNX Runtime on the CPU."""
+
+    name: str
+    artifact: Artifact
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return the calibrated probabilities [n, 10] of pixels from 0 to 1 [n, 28, 28], to 1/255."""
+        images = pixels.mul(255).round_().to(torch.uint8).cpu().numpy()
+        return torch.from_numpy(self.artifact.answer(images, len(images)).probabilities).to(pixels.device)
+
+
+def load_teachers(recipe: Recipe, models: Path) -> list[Teacher]:
+    """Return what `recipe.teachers` names of the artifacts in `models`.
 
     Raises:
-        UsageError: there is no such recipe, or it knows another dataset.
-        RunUnavailable: it has no finished run with the settings that the recipe of its name has now.
+        ArtifactMissing: one is not there.
+        ArtifactDamaged: one cannot be opened.
+        UsageError: one knows another dataset.
     """
-    return [_load_teacher(name, recipe, runs, device) for name in recipe.teachers]
+    return [_load_teacher(name, recipe, models) for name in recipe.teachers]
 
 
-def _load_teacher(name: str, pupil: Recipe, runs: Path, device: torch.device) -> nn.Module:
-    teacher = RECIPES.get(name)
-    if teacher is None or teacher.dataset != pupil.dataset:
-        raise UsageError(f"{pupil.name} can only learn from a recipe for {pupil.dataset}, not {name!r}.")
-    for checkpoint in sorted((runs / name).glob(f"*/{CHECKPOINT}"), reverse=True):
-        state = start(build(teacher).to(device), teacher)
-        with contextlib.suppress(CheckpointRejected):  # an experiment of other settings is passed over
-            state.restore(load_checkpoint(checkpoint, teacher))
-        if finished(state, teacher):
-            return state.finish().requires_grad_(requires_grad=False)
-    raise RunUnavailable(
-        f"{name} has no finished run of its recipe in {runs}: train it first, by "
-        f"python -m training fit {name}."
-    )
+def _load_teacher(name: str, pupil: Recipe, models: Path) -> Teacher:
+    artifact = read_artifact(name, models, threads=torch.get_num_threads())
+    if (dataset := artifact.metadata["dataset"]) != pupil.dataset:
+        raise UsageError(
+            f"{pupil.name} learns {pupil.dataset}; {name}, which is to teach it, knows {dataset}."
+        )
+    return Teacher(name, artifact)

@@ -52,7 +52,7 @@ def run_search(options: SearchOptions, console: Console) -> None:
     with Series(console, "search", len(search.plan)) as series:
         _introduce(search, data, folder, series)
         device = choose_device(options.device)
-        trainer = Trainer(search, data.to(device), device, series, options.runs)
+        trainer = Trainer(search, data.to(device), device, series, options.models)
         try:
             work(study, trainer, folder)
         except Interrupted as exc:

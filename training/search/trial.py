@@ -68,7 +68,7 @@ class Trainer:
     data: Splits
     device: torch.device
     series: Series
-    runs: Path
+    models: Path
     """Where a recipe's teachers are found."""
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -89,7 +89,7 @@ class Trainer:
                 self.data,
                 recipe,
                 observers=[self.series, reporter],
-                load_teachers=partial(load_teachers, recipe, self.runs, self.device),
+                load_teachers=partial(load_teachers, recipe, self.models),
             )
         except TrainingDiverged as exc:
             trial.set_user_attr(DIVERGED, str(exc))
