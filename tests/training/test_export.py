@@ -108,6 +108,7 @@ def test_metadata_reads_back_exactly(shipped: Shipped) -> None:
     assert int(metadata["macs_per_image"]) == 784 * 16 + 16 * 16 + 16 * 10
     assert float(metadata["test_accuracy"]) == shipped.test_accuracy.share
     assert metadata["seed"] == "1"
+    assert metadata["teachers"] == "{}"
     assert metadata["commit"] == "0123abc+"
     assert json.loads(metadata["packages"])["torch"] == torch.__version__.split("+")[0]
     assert metadata["created"] == shipped.created.isoformat(timespec="seconds")

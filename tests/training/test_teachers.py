@@ -1,26 +1,37 @@
-"""A network learns from the answers of others: which ones these are, and what they are asked."""
+"""A network learns from the answers of others: which artifacts these are, and what they are asked."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
+import numpy as np
 import optuna
 import pytest
 import torch
 from rich.console import Console
-from tiny_training import TINY, changed, draw_bars, weights_of
-from torch import nn
+from tiny_training import TINY, changed, draw_bars
 from torch.nn import functional
 
+from training import ship
 from training.architectures import build
+from training.artifacts import read_artifact
 from training.data import Split, Splits
-from training.errors import RunUnavailable, UsageError
+from training.errors import ArtifactDamaged, ArtifactMissing, RunUnavailable, TrainingError, UsageError
+from training.export import Candidate, export
 from training.fit import fit, predict_logits
-from training.recipes import RECIPES, Recipe
-from training.runs import CHECKPOINT
+from training.runs import CHECKPOINT, RUN, new_run, read_json
 from training.search.trial import PLACE, Search, Trainer
 from training.series import Series
 from training.teachers import load_teachers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import nn
 
 LEARNING = changed(TINY, epochs=12, optimiser="adam", learning_rate=0.01)
 TEACHER = changed(LEARNING, name="tiny-teacher", seed=7)
@@ -28,43 +39,34 @@ PUPIL = changed(LEARNING, teachers=("tiny-teacher",), teacher_share=1.0)
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def runs(tmp_path: Path, bars: Splits, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Hold an older finished run, a newer one, and one that was stopped after one of three epochs."""
-    monkeypatch.setitem(RECIPES, TEACHER.name, TEACHER)
-    runs = tmp_path / "runs"
-    for name in ("1-older", "2-newer", "3-unfinished"):
-        (runs / TEACHER.name / name).mkdir(parents=True)
-    train(TEACHER, bars, runs / TEACHER.name / "1-older")
-    shifted = Split(bars.training.images, (bars.training.labels + 1) % 10)
-    train(TEACHER, Splits(shifted, bars.validation), runs / TEACHER.name / "2-newer")
-    train(changed(TEACHER, epochs=1), bars, runs / TEACHER.name / "3-unfinished")
-    content = torch.load(runs / TEACHER.name / "3-unfinished" / CHECKPOINT, weights_only=True)
-    content["recipe"]["epochs"] = TEACHER.epochs
-    torch.save(content, runs / TEACHER.name / "3-unfinished" / CHECKPOINT)
-    return runs
+@pytest.fixture(scope="module")
+def shifted() -> Splits:
+    """Images whose label is the number after the row's."""
+    return Splits(
+        *(Split(split.images, (split.labels + 1) % 10) for split in (draw_bars(400, 1), draw_bars(100, 2)))
+    )
 
 
-def train(recipe: Recipe, data: Splits, folder: Path) -> nn.Module:
-    network, _ = fit(build(recipe), data, recipe, checkpoint=folder / CHECKPOINT)
-    return network
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, shifted: Splits) -> Path:
+    """Hold one artifact, which calls every row by the next row's number."""
+    folder = tmp_path_factory.mktemp("models")
+    teach(folder, shifted)
+    return folder
 
 
-def test_the_newest_finished_run_teaches_and_stays_as_it_is(runs: Path, bars: Splits) -> None:
-    (teacher,) = load_teachers(PUPIL, runs, CPU)
-    before = weights_of(teacher)
-    assert accuracy(teacher, shift=1) > 0.9
-    fit(build(PUPIL), bars, PUPIL, load_teachers=lambda: [teacher])
-    assert torch.equal(weights_of(teacher), before)
+def teach(folder: Path, data: Splits) -> str:
+    """Train and export a teacher; return its version."""
+    network, _ = fit(build(TEACHER), data, TEACHER)
+    return export(Candidate(network, TEACHER, None, None, "abc"), data.validation, folder).version
 
 
 @pytest.mark.parametrize(("share", "shift"), [(0.0, 0), (1.0, 1)])
 def test_the_share_decides_between_the_label_and_the_teacher(
-    runs: Path, bars: Splits, share: float, shift: int
+    models: Path, bars: Splits, share: float, shift: int
 ) -> None:
-    """This teacher calls every row by the next row's number."""
     pupil = changed(PUPIL, teacher_share=share)
-    network, _ = fit(build(pupil), bars, pupil, load_teachers=lambda: load_teachers(pupil, runs, CPU))
+    network, _ = fit(build(pupil), bars, pupil, load_teachers=partial(load_teachers, pupil, models))
     assert accuracy(network, shift) > 0.9
     assert accuracy(network, 1 - shift) < 0.1
 
@@ -77,89 +79,114 @@ def test_several_teachers_are_heard_by_the_mean_of_their_probabilities(bars: Spl
 
 
 @pytest.mark.parametrize(("share", "right"), [(0.0, True), (1.0, False)])
-def test_a_search_trains_with_the_teacher_too(runs: Path, bars: Splits, share: float, *, right: bool) -> None:
+def test_a_search_trains_with_the_teacher_too(
+    models: Path, bars: Splits, share: float, *, right: bool
+) -> None:
     search = Search(changed(PUPIL, teacher_share=share), [], [{}], images=0, drawn="grid")
     trial = optuna.trial.FixedTrial({})
     trial.set_user_attr(PLACE, 0)
     with Series(Console(quiet=True), "search", 1) as shown:
-        accuracy = Trainer(search, bars, CPU, shown, runs)(trial)  # type: ignore[arg-type]
+        accuracy = Trainer(search, bars, CPU, shown, models)(trial)  # type: ignore[arg-type]
     assert (accuracy > 0.9) == right
 
 
 def test_a_teacher_is_asked_about_the_very_images_that_the_network_sees(bars: Splits) -> None:
-    asked: list[torch.Tensor] = []
     seen: list[torch.Tensor] = []
     pupil = changed(PUPIL, epochs=1, shift_pixels=2.0)
-    network, teacher = build(pupil), build(TEACHER).eval()
-    teacher.register_forward_pre_hook(lambda _module, inputs: asked.append(inputs[0].clone()))
+    network, teacher = build(pupil), Answers(shift=0, size=4.0)
     network.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].clone()))
     fit(network, Splits(bars.training, draw_bars(0, seed=1)), pupil, load_teachers=lambda: [teacher])
-    assert torch.equal(torch.cat(asked), torch.cat(seen))
-    assert len(torch.cat(asked)) == len(bars.training)
+    assert torch.equal(torch.cat(teacher.asked), torch.cat(seen))
+    assert len(torch.cat(teacher.asked)) == len(bars.training)
+
+
+def test_a_teacher_answers_as_its_artifact_does_for_the_nearest_grey_levels(
+    models: Path, bars: Splits
+) -> None:
+    (teacher,) = load_teachers(PUPIL, models)
+    images = bars.validation.images
+    pixels = (images + torch.rand(images.shape) * 0.8 - 0.4).clamp(0, 255) / 255
+    expected = read_artifact("tiny-teacher", models).answer(images.numpy()).probabilities
+    np.testing.assert_allclose(teacher(pixels).numpy(), expected, atol=1e-6)
 
 
 def test_a_recipe_without_a_teacher_has_none(tmp_path: Path) -> None:
-    assert load_teachers(TINY, tmp_path, CPU) == []
+    assert load_teachers(TINY, tmp_path) == []
 
 
 def test_a_finished_training_asks_no_teacher(bars: Splits, tmp_path: Path) -> None:
-    """So that a shipped network is calibrated anew where its teachers' runs are gone."""
+    """So that a shipped network is calibrated anew whatever has become of its teachers."""
     asked: list[bool] = []
 
-    def teach() -> list[nn.Module]:
+    def find() -> list[Answers]:
         asked.append(True)
         return [Answers(shift=0, size=4.0)]
 
     for _ in range(2):
-        fit(build(PUPIL), bars, PUPIL, checkpoint=tmp_path / CHECKPOINT, load_teachers=teach)
+        fit(build(PUPIL), bars, PUPIL, checkpoint=tmp_path / CHECKPOINT, load_teachers=find)
     assert len(asked) == 1
 
 
-def test_a_newer_run_of_other_settings_or_a_damaged_one_is_passed_over(runs: Path, bars: Splits) -> None:
-    before = weights_of(load_teachers(PUPIL, runs, CPU)[0])
-    for name in ("4-experiment", "5-damaged"):
-        (runs / TEACHER.name / name).mkdir()
-    train(changed(TEACHER, epochs=1), bars, runs / TEACHER.name / "4-experiment")
-    (runs / TEACHER.name / "5-damaged" / CHECKPOINT).write_bytes(b"half a file")
-    assert torch.equal(weights_of(load_teachers(PUPIL, runs, CPU)[0]), before)
-
-
-def test_a_teacher_that_stopped_early_teaches_with_its_best_weights(
-    tmp_path: Path, bars: Splits, monkeypatch: pytest.MonkeyPatch
+def test_an_artifact_tells_which_versions_taught_it_and_a_run_goes_on_with_none_but_those(
+    bars: Splits, shifted: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient = changed(TEACHER, optimiser="sgd", learning_rate=0.5, momentum=0.9, epochs=40, patience_epochs=3)
-    monkeypatch.setitem(RECIPES, TEACHER.name, patient)
-    (tmp_path / TEACHER.name / "1").mkdir(parents=True)
-    network = train(patient, bars, tmp_path / TEACHER.name / "1")
-    last = torch.load(tmp_path / TEACHER.name / "1" / CHECKPOINT, weights_only=True)["state"]["network"]
-    (teacher,) = load_teachers(PUPIL, tmp_path, CPU)
-    assert torch.equal(weights_of(teacher), weights_of(network))
-    assert any(not torch.equal(teacher.state_dict()[name], last[name]) for name in last)
+    models = tmp_path / "models"
+    version = teach(models, shifted)
+    monkeypatch.setattr(ship, "_load", lambda *_: Splits(bars.training, draw_bars(0, seed=1)))
+    train = partial(ship.train, device=CPU, data=None, models=models)
+    with new_run(changed(PUPIL, epochs=1), tmp_path) as run:
+        train(PUPIL, run)
+        assert read_json(run / RUN)["teachers"] == {"tiny-teacher": version}
+        (run / CHECKPOINT).unlink()
+        teach(models, bars)
+        with pytest.raises(RunUnavailable, match=rf"was taught by .*{version}.*: put those back, or start"):
+            train(PUPIL, run)
+    with new_run(PUPIL, tmp_path) as run:
+        trained = train(PUPIL, run)
+        versions = read_json(run / RUN)["teachers"]
+    assert versions["tiny-teacher"] != version
+    export(Candidate(trained.network, PUPIL, None, None, "abc", versions), bars.validation, models)
+    assert json.loads(read_artifact(PUPIL.name, models).metadata["teachers"]) == versions
 
 
-def test_a_teacher_without_a_finished_run_is_to_be_trained_first(runs: Path) -> None:
-    for run in ("1-older", "2-newer"):
-        (runs / TEACHER.name / run / CHECKPOINT).unlink()
-    with pytest.raises(RunUnavailable, match="python -m training fit tiny-teacher"):
-        load_teachers(PUPIL, runs, CPU)
+@pytest.mark.parametrize(
+    ("change", "error", "complaint"),
+    [
+        (lambda path: path.unlink(), ArtifactMissing, "does not exist; the artifacts here: none"),
+        (lambda path: path.write_bytes(b"half a file"), ArtifactDamaged, "is damaged"),
+    ],
+)
+def test_a_teacher_that_is_missing_or_damaged_is_named(
+    bars: Splits,
+    tmp_path: Path,
+    change: Callable[[Path], object],
+    error: type[TrainingError],
+    complaint: str,
+) -> None:
+    teach(tmp_path, bars)
+    change(tmp_path / "tiny-teacher.onnx")
+    with pytest.raises(error, match=rf"tiny-teacher\.onnx {complaint}"):
+        load_teachers(PUPIL, tmp_path)
 
 
-@pytest.mark.parametrize("teacher", ["fashion-mnist-resnet", "nobody"])
-def test_a_teacher_of_other_images_is_refused(tmp_path: Path, teacher: str) -> None:
-    with pytest.raises(UsageError, match="only learn from a recipe for mnist"):
-        load_teachers(changed(TINY, teachers=(teacher,)), tmp_path, CPU)
+def test_a_teacher_of_other_images_is_refused(models: Path) -> None:
+    pupil = changed(PUPIL, dataset="fashion-mnist")
+    with pytest.raises(UsageError, match=r"tiny learns fashion-mnist; tiny-teacher, .*, knows mnist"):
+        load_teachers(pupil, models)
 
 
-class Answers(nn.Module):
+@dataclass
+class Answers:
     """A teacher that knows the label and says the number `shift` after it, by a logit of `size`."""
 
-    def __init__(self, shift: int, size: float) -> None:
-        super().__init__()
-        self.shift, self.size = shift, size
+    shift: int
+    size: float
+    asked: list[torch.Tensor] = field(default_factory=list)
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        self.asked.append(pixels.clone())
         labels = pixels.mean(2).argmax(1) // 2 - 2
-        return functional.one_hot((labels + self.shift) % 10, 10) * self.size
+        return (functional.one_hot((labels + self.shift) % 10, 10) * self.size).softmax(1)
 
 
 def accuracy(network: nn.Module, shift: int) -> float:
