@@ -131,7 +131,7 @@ class Api:
         else:
             pictures = await self._read(uploads, form, query)
             images = images_of(readable(pictures))
-            refuse_too_many(len(images), self._most_images(query))
+            refuse_too_many(len(images), self._most_images(explained=query.explain))
             computed = await model.batcher.submit(
                 np.array(images),  # (n, 28, 28); np.stack takes three times as long
                 timeout_s=ends - time.perf_counter(),
@@ -164,9 +164,9 @@ class Api:
             return await self._reader.read_digits(uploads)
         return await self._reader.read(uploads, form, query.canonical)
 
-    def _most_images(self, query: PredictQuery) -> int:
+    def _most_images(self, *, explained: bool) -> int:
         most = self._settings.max_images
-        return min(most, explain.most_images(self._settings.max_queue)) if query.explain else most
+        return min(most, explain.most_images(self._settings.max_queue)) if explained else most
 
     async def list_models(self, _: Request) -> Response:
         repository = self._repository
@@ -177,7 +177,15 @@ class Api:
         return JsonResponse(self._describe(self._repository.get(request.path_params["name"])))
 
     def _describe(self, model: ServedModel) -> Answer:
-        return _describe_model(model, explains=explain.most_images(self._settings.max_queue) > 0)
+        classifier, card = model.classifier, model.classifier.card
+        return {
+            "name": classifier.name,
+            "version": classifier.version,
+            "provider": classifier.provider,
+            "max_images": self._most_images(explained=False),
+            "max_explained_images": self._most_images(explained=True),
+            **card.model_dump(mode="json", exclude={"contract_version", "recipe", "packages"}),
+        }
 
     async def get_metrics(self, _: Request) -> Response:
         metrics.GATHERED.count()
@@ -203,14 +211,3 @@ def _attach(name: str, planes: Sequence[NDArray[np.uint8]], answers: Sequence[An
 @cache
 def _page_files() -> frozenset[str]:
     return frozenset(path.name for path in PAGE.iterdir() if path.suffix in PAGE_KINDS)
-
-
-def _describe_model(model: ServedModel, *, explains: bool) -> Answer:
-    classifier, card = model.classifier, model.classifier.card
-    return {
-        "name": classifier.name,
-        "version": classifier.version,
-        "provider": classifier.provider,
-        "explains": explains,
-        **card.model_dump(mode="json", exclude={"contract_version", "recipe", "packages"}),
-    }

@@ -81,7 +81,8 @@ class Model:
     name: str
     version: str
     provider: str
-    explains: bool
+    max_images: int
+    max_explained_images: int
     dataset: str
     labels: tuple[str, ...]
     canonical_form: Literal["digit", "garment"]

@@ -3,8 +3,7 @@
 import { apiKey } from "./key.js";
 
 const ROOT = new URL("..", import.meta.url); // this file is <root>/ui/api.js
-const IMAGES_A_REQUEST = 64;
-const EXPLAINED_A_REQUEST = 16; // a heat map takes many images more
+const IMAGES_A_REQUEST = 64; // so that answers come bit by bit
 const BYTES_A_REQUEST = 3 * 2 ** 20; // over 4 Mbit/s within the 8 s that the service waits
 const MOST_MS = 30_000; // more than the service takes for anything
 
@@ -57,9 +56,9 @@ export async function predict({ url, init }) {
   return { ...body, timing };
 }
 
-// Cut a list of files into requests that the service's limits allow.
-export function portions(items, sizeOf, { explain }) {
-  const most = explain ? EXPLAINED_A_REQUEST : IMAGES_A_REQUEST;
+// Cut a list of files into requests of at most so many images, and of no more than goes through in time.
+export function portions(items, sizeOf, maxImages) {
+  const most = Math.min(maxImages, IMAGES_A_REQUEST);
   const requests = [];
   let bytes = Infinity;
   for (const item of items) {

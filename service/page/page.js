@@ -56,7 +56,7 @@ function offerModels(preferred) {
 function chooseModel(name) {
   card = models.find((model) => model.name === name);
   element("subject").textContent = `a ${card.canonical_form}`;
-  element("heat-choice").hidden = !card.explains;
+  element("heat-choice").hidden = !card.max_explained_images;
   layOutBars(card.labels);
   update(sketch, { state: drawing.isEmpty ? "empty" : "waiting" });
   askAll();
@@ -76,7 +76,7 @@ function askAgain() {
 }
 
 function query() {
-  return { model: card.name, explain: card.explains && element("heat").checked };
+  return { model: card.name, explain: card.max_explained_images > 0 && element("heat").checked };
 }
 
 // --- the drawing ---
@@ -126,7 +126,8 @@ async function askAboutPictures(asked) {
   if (!card || !asked.length) return;
   for (const picture of asked) update(picture, { state: "waiting" });
   const readable = await readableOnes(asked);
-  const requests = portions(readable, ({ file }) => file.size, query()).map((members) => {
+  const most = query().explain ? card.max_explained_images : card.max_images;
+  const requests = portions(readable, ({ file }) => file.size, most).map((members) => {
     const request = filesRequest(query(), members.map(({ file }) => file));
     for (const picture of members) picture.request = request;
     return [request, members];

@@ -55,7 +55,8 @@ def test_explanations_are_bounded_by_the_queue_and_count_as_images_but_not_as_an
 ) -> None:
     config = Settings(models_dir=tiny_models, max_images=100, max_queue=100)
     with serving(config) as client:
-        assert client.get("/models/mnist-cnn").json()["explains"] is True
+        card = client.get("/models/mnist-cnn").json()
+        assert (card["max_images"], card["max_explained_images"]) == (100, 2)
         files = [("f", ("x", picture(n))) for n in range(3)]
         error(client.post(EXPLAINED, files=files), 413, "too_many_images")
         before = counted(client)
@@ -66,7 +67,7 @@ def test_explanations_are_bounded_by_the_queue_and_count_as_images_but_not_as_an
 
 def test_a_queue_too_short_for_an_explanation_offers_none(tiny_models: Path) -> None:
     with serving(Settings(models_dir=tiny_models, max_images=10, max_queue=48)) as client:
-        assert client.get("/models/mnist-cnn").json()["explains"] is False
+        assert client.get("/models/mnist-cnn").json()["max_explained_images"] == 0
         error(client.post("/predict?explain=true", content=digits("7")), 413, "too_many_images")
 
 

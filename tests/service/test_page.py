@@ -61,6 +61,12 @@ def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
+def small_server(start_server: StartServer) -> Server:
+    """One that takes five pictures a request, and two for heat maps."""
+    return start_server(models="mnist-cnn", max_images=5, max_queue=100)
+
+
+@pytest.fixture(scope="module")
 def browser(require_program: RequireProgram) -> Iterator[Browser]:
     with launch(require_program("chromium")) as browser:
         yield browser
@@ -72,9 +78,12 @@ def visit(browser: Browser, server: Server) -> Iterator[Visit]:
     visitors: list[Visitor] = []
 
     def open_page(
-        path: str = "/ui", before: Callable[[Visitor], None] = lambda _: None, **context: Any
+        path: str = "/ui",
+        before: Callable[[Visitor], None] = lambda _: None,
+        at: Server = server,
+        **context: Any,
     ) -> Visitor:
-        visitors.append(Visitor(browser, server, **context))
+        visitors.append(Visitor(browser, at, **context))
         before(visitors[-1])
         return visitors[-1].open(path)
 
@@ -82,7 +91,9 @@ def visit(browser: Browser, server: Server) -> Iterator[Visit]:
     for visitor in visitors:
         visitor.context.unroute_all(behavior="ignoreErrors")
         visitor.context.close()
-        elsewhere = [url for url in visitor.requests if not url.startswith((server.url, "blob:", "data:"))]
+        elsewhere = [
+            url for url in visitor.requests if not url.startswith((visitor.server.url, "blob:", "data:"))
+        ]
         assert elsewhere == []
         assert visitor.complaints == []
 
@@ -399,14 +410,17 @@ def test_a_heat_map_is_laid_over_the_pixels_where_the_service_says_that_the_mode
     assert (seen_pixels(visitor) == plain).all()
 
 
-def test_many_pictures_are_explained_in_requests_that_the_service_takes(
-    visit: Visit, digits: list[Path]
+@pytest.mark.parametrize("explained", [False, True])
+def test_many_pictures_go_in_requests_that_the_service_takes(
+    visit: Visit, small_server: Server, server: Server, digits: list[Path], *, explained: bool
 ) -> None:
-    visitor = visit()
-    visitor.page.get_by_label("Heat map").check()
-    visitor.page.set_input_files("#files", (digits * 20)[:18])
-    expect(visitor.page.locator("#strip label span", has_text=re.compile("^[0-9]$"))).to_have_count(18)
-    expect(visitor.page.locator("#seen")).to_have_accessible_name(re.compile("where it looked"))
+    for at, count in ((small_server, 13), (server, 18)):
+        visitor = visit(at=at)
+        visitor.page.get_by_label("Heat map").set_checked(explained)
+        visitor.page.set_input_files("#files", (digits * 20)[:count])
+        expect(visitor.page.locator("#strip label span", has_text=re.compile("^[0-9]$"))).to_have_count(count)
+        seen = re.compile("where it looked" if explained else "that the model saw")
+        expect(visitor.page.locator("#seen")).to_have_accessible_name(seen)
 
 
 def test_a_model_without_heat_maps_offers_none(visit: Visit) -> None:
@@ -415,7 +429,7 @@ def test_a_model_without_heat_maps_offers_none(visit: Visit) -> None:
         answer = route.fetch()
         body = answer.json()
         for model in body["models"]:
-            model["explains"] = False
+            model["max_explained_images"] = 0
         route.fulfill(response=answer, json=body)
 
     visitor = visit(before=lambda visitor: visitor.context.route(re.compile("/models"), without_heat_maps))
