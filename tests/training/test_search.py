@@ -122,7 +122,7 @@ def test_a_grid_takes_no_range() -> None:
 
 
 def test_a_grid_is_every_combination_once() -> None:
-    search = a_search("learning_rate=0.1,0.01,0.001", "batch_size=16,32")
+    search = a_search("learning_rate=0.1,0.01,0.001,1e-2", "batch_size=16,32,16")
     points = {(values["learning_rate"], values["batch_size"]) for values in search.plan}
     assert len(search.plan) == len(points) == 6
 

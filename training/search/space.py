@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HINTS: Final = {
-    name: hint for name, hint in get_type_hints(Recipe).items() if name not in {"name", "dataset"}
+    name: hint
+    for name, hint in get_type_hints(Recipe).items()
+    if name not in {"name", "dataset", "teachers"}  # these a trial has from its recipe
 }
 LOGARITHMIC_FROM: Final = 10.0
 
@@ -110,7 +112,7 @@ def _parse_dimension(word: str, *, ranges: bool) -> Dimension:
         raise UsageError(f"{word} should read FIELD=v1,v2" + (" or FIELD=low..high." if ranges else "."))
     require_known("field", field, HINTS)
     if ".." not in text:
-        return Choices(field, tuple(parse_value(field, value) for value in text.split(",")))
+        return Choices(field, tuple(dict.fromkeys(parse_value(field, value) for value in text.split(","))))
     if not ranges:
         raise UsageError(f"{word} is a range, and a grid has single values: list them, or use --random.")
     if HINTS[field] not in {int, float}:
