@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from training.artifacts import Artifact, read_artifact
-from training.errors import UsageError
+from training.errors import ArtifactMissing, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,10 @@ def load_teachers(recipe: Recipe, models: Path) -> list[Teacher]:
 
 
 def _load_teacher(name: str, pupil: Recipe, models: Path) -> Teacher:
-    artifact = read_artifact(name, models, threads=torch.get_num_threads())
+    try:
+        artifact = read_artifact(name, models, threads=torch.get_num_threads())
+    except ArtifactMissing as exc:
+        raise ArtifactMissing(f"{exc} It is to teach {pupil.name}: without it, add --teachers.") from exc
     if (dataset := artifact.metadata["dataset"]) != pupil.dataset:
         raise UsageError(
             f"{pupil.name} learns {pupil.dataset}; {name}, which is to teach it, knows {dataset}."

@@ -152,7 +152,11 @@ def test_an_artifact_tells_which_versions_taught_it_and_a_run_goes_on_with_none_
 @pytest.mark.parametrize(
     ("change", "error", "complaint"),
     [
-        (lambda path: path.unlink(), ArtifactMissing, "does not exist; the artifacts here: none"),
+        (
+            lambda path: path.unlink(),
+            ArtifactMissing,
+            r"does not exist; .*: none\. It is to teach tiny: without it, add --teachers\.",
+        ),
         (lambda path: path.write_bytes(b"half a file"), ArtifactDamaged, "is damaged"),
     ],
 )
