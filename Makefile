@@ -41,7 +41,7 @@ mutate: $(VENV)/everything ## change four modules in 1,350 places and see the un
 	OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 $(VENV)/bin/mutmut run
 	$(RUN) tests/mutation_score.py
 
-train: $(VENV)/everything ## fit and export the served MLPs and CNNs, and the ResNet that mnist-cnn learns from
+train: $(VENV)/everything ## fit and export the served MLPs and CNNs, and first the ResNet that teaches mnist-cnn
 	for recipe in mnist-mlp mnist-resnet mnist-cnn fashion-mnist-mlp fashion-mnist-cnn; do \
 	    $(RUN) -m training fit $$recipe || exit 1; done
 

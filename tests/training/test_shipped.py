@@ -25,7 +25,7 @@ FLOORS = {
     "mnist-cnn": 0.9965,
     "mnist-resnet": 0.9965,
     "fashion-mnist-mlp": 0.905,
-    "fashion-mnist-cnn": 0.945,
+    "fashion-mnist-cnn": 0.9475,
     "fashion-mnist-resnet": 0.953,
 }
 FLOORS_OF_THE_LEDGER = {"mnist-mlp-sgd": 96.0, "mnist-mlp-adam": 97.5}  # shipped elsewhere, read all the same
