@@ -95,6 +95,9 @@ def look(whole: ink.Picture) -> Look:
             pen = ink.stroke_width(strokes.mask_of(alone, seen.shape))
             return Look((height, width), towards_ink, pen, alone, rules)
     alone = strokes.digit_strokes(seen > ink.IS_INK, sure=seen > ink.SURELY_INK)
+    within = strokes.without_intruders(alone, seen.shape)
+    if len(within) < len(alone) and len(digits_of(within, seen.shape)) == 1:
+        alone = within  # beside several, it may be one more that is cut off
     return Look((height, width), towards_ink, pen, alone, [])
 
 

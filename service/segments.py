@@ -30,6 +30,7 @@ NEAR_PENS, NEAR = 1.0, 0.09  # widths of the pen, or share of the common height,
 OVERLAP = 0.4  # of the narrower piece's width, where one is above the other
 ABOVE, ABOVE_IN_BROAD = 0.12, 0.2  # share of the common height between a piece and the one above it
 BROAD = 0.5  # times as wide as tall: two digits above each other are narrower together
+FAR = 0.35  # of the tallest one's height: what is low and farther from any digit is part of none
 IN_LINE = 0.5  # of the lower one's height that digits of one line share
 
 
@@ -134,13 +135,19 @@ def _belong_together(one: _Group, other: _Group, apart: float, pen: float, talle
 
 
 def _without_low_ones(groups: list[_Group], apart: list[list[float]]) -> list[_Group]:
-    """Give what is too low for a digit to the nearest digit: a detached bar, a dot, a crumb."""
+    """Give what is too low for a digit to the nearest digit, a bar or a dot, or forget it: printed words."""
     tallest = max(group.height for group in groups)
     digits = [group for group in groups if group.height >= STANDS * tallest]
     for low in groups:
         if low.height < STANDS * tallest:
-            min(digits, key=lambda d: min(apart[i][j] for i in d.members for j in low.members)).take(low)
+            nearest = min(digits, key=lambda digit: _gap(digit, low, apart))
+            if _gap(nearest, low, apart) <= FAR * tallest:
+                nearest.take(low)
     return digits
+
+
+def _gap(one: _Group, other: _Group, apart: list[list[float]]) -> float:
+    return min(apart[i][j] for i in one.members for j in other.members)
 
 
 def _in_reading_order(groups: list[_Group]) -> list[_Group]:

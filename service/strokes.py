@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
-from service.ink import sides
+from service.ink import sides, stroke_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +19,14 @@ SPECK = 0.03  # of the largest stroke's area: what is smaller is dirt
 RIM = 0.8  # of each side of its box: what covers so much of all four is a frame
 NARROWEST_FRAME = 5  # pixels of the look: a rim, room, a speck, and the same again
 FRAMED = 0.01  # of a frame's box is filled by something else, or else it is a digit
+RAYS = 24  # directions from the middle of what is framed,
+MET = 0.85  # of which so many meet what surrounds it, of any shape,
+ENCLOSED = 0.3  # of whose size it has at least, or else it is a speck in a 0
+MOST_AROUND = 7  # strokes that make a frame together, each a line
+THIN = 5  # times as long as broad, on the whole: a line of any shape
+LARGE = 0.15  # of the picture's longer side: what does not reach the edge shows what the pen is like
+AT_EDGE, BROADER = 2.5, 1.3  # widths of that pen: what is more, at the edge and as a whole, is no stroke
+APART = 1.5  # widths of that pen, and no stroke is nearer to it, or else it is one that is broken off
 LINE = 6  # times as long as wide
 LONGER = 1.2  # times as long as the digit is wide: what lies beside it is then no stroke of it
 LINE_SHARE = 2.0  # times the digit's area at most, or else it is the digit
@@ -115,15 +123,21 @@ def written_on_rules(mask: NDArray[np.bool_]) -> list[Stroke]:
 
 def digit_strokes(mask: NDArray[np.bool_], sure: NDArray[np.bool_]) -> list[Stroke]:
     """Find in a mask, (height, width), the strokes of the digit or digits: each is sure somewhere."""
-    return without_lines(without_frames(connected(mask, sure)), mask.shape)
+    strokes = without_frames(connected(mask, sure), mask.shape)
+    return without_underline(without_lines(strokes, mask.shape))
 
 
 def mask_of(strokes: Iterable[Stroke], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Draw strokes where they lie in the picture: (height, width)."""
     mask = np.zeros(shape, bool)
     for stroke in strokes:
-        mask[stroke.top : stroke.top + stroke.height, stroke.left : stroke.left + stroke.width] |= stroke.mask
+        mask[_place(stroke)] |= stroke.mask
     return mask
+
+
+def _place(stroke: Stroke) -> tuple[slice, slice]:
+    """The rows and columns of the picture that a stroke's box has."""
+    return np.s_[stroke.top : stroke.top + stroke.height, stroke.left : stroke.left + stroke.width]
 
 
 def connected(mask: NDArray[np.bool_], sure: NDArray[np.bool_]) -> list[Stroke]:
@@ -141,16 +155,66 @@ def connected(mask: NDArray[np.bool_], sure: NDArray[np.bool_]) -> list[Stroke]:
     return strokes
 
 
-def without_frames(strokes: list[Stroke]) -> list[Stroke]:
-    """Forget what runs along all four sides of its own box, around something else: a frame, a sheet's rim."""
-    return [stroke for stroke in strokes if not _is_frame(stroke, strokes)]
+def without_intruders(strokes: list[Stroke], shape: tuple[int, ...]) -> list[Stroke]:
+    """Forget what comes from the edge and is broader than the strokes that do not: fingers, desks."""
+    if len(strokes) < 2:
+        return strokes
+    edge = np.ones(shape, bool)
+    edge[1:-1, 1:-1] = False
+    contacts = [int(np.count_nonzero(stroke.mask & edge[_place(stroke)])) for stroke in strokes]
+    within = [stroke for stroke, contact in zip(strokes, contacts, strict=True) if not contact]
+    size = max((max(stroke.width, stroke.height) for stroke in within), default=0)
+    if len(within) == len(strokes) or size < LARGE * max(shape):
+        return strokes
+    digit = mask_of(within, shape)
+    pen = stroke_width(digit)
+    near = cv2.dilate(digit.view(np.uint8), np.ones((2 * round(APART * pen) + 1,) * 2, np.uint8)) > 0
+
+    def intrudes(stroke: Stroke, contact: int) -> bool:
+        is_broad = contact > LONGER * size or stroke_width(stroke.mask) > BROADER * pen
+        return contact > AT_EDGE * pen and is_broad and not (stroke.mask & near[_place(stroke)]).any()
+
+    return [
+        stroke for stroke, contact in zip(strokes, contacts, strict=True) if not intrudes(stroke, contact)
+    ]
 
 
-def _is_frame(stroke: Stroke, strokes: list[Stroke]) -> bool:
+def without_frames(strokes: list[Stroke], shape: tuple[int, ...]) -> list[Stroke]:
+    """Forget what surrounds something else: a frame, a sheet's rim, a circle or a box drawn in strokes."""
+    strokes = [stroke for stroke in strokes if not _is_frame(stroke, strokes, shape)]
+    if 3 <= len(strokes) <= MOST_AROUND + 1:
+        for stroke in strokes:
+            others = [other for other in strokes if other is not stroke]
+            if all(_is_thin(other) for other in others) and _surround(others, [stroke], shape):
+                return [stroke]
+    return strokes
+
+
+def _is_frame(stroke: Stroke, strokes: list[Stroke], shape: tuple[int, ...]) -> bool:
+    """Whether a stroke runs along all four sides of its own box, or otherwise, around something else."""
     if min(stroke.width, stroke.height) < NARROWEST_FRAME:
         return False
-    inside = sum(other.area for other in strokes if _inside(other, stroke))
-    return inside > FRAMED * stroke.mask.size and min(_rims(stroke.mask)) > RIM
+    inside = [other for other in strokes if _inside(other, stroke)]
+    area = sum(other.area for other in inside)
+    if area > FRAMED * stroke.mask.size and min(_rims(stroke.mask)) > RIM:
+        return True
+    return bool(inside) and _surround([stroke], inside, shape)
+
+
+def _surround(around: list[Stroke], inside: list[Stroke], shape: tuple[int, ...]) -> bool:
+    """Whether strokes are met in nearly all directions from the middle of others, which are not tiny."""
+    rows, columns = np.nonzero(mask_of(around, shape))
+    within = np.nonzero(mask_of(inside, shape))
+    if max(map(np.ptp, within)) + 1 < ENCLOSED * (max(np.ptp(rows), np.ptp(columns)) + 1):
+        return False
+    angles = np.arctan2(rows - within[0].mean(), columns - within[1].mean())  # from -pi to pi
+    met, _ = np.histogram(angles, RAYS, (-np.pi, np.pi))
+    return float((met > 0).mean()) > MET
+
+
+def _is_thin(stroke: Stroke) -> bool:
+    length = max(stroke.width, stroke.height)
+    return length**2 >= THIN * stroke.area
 
 
 def _inside(inner: Stroke, outer: Stroke) -> bool:
@@ -169,15 +233,18 @@ def _rims(mask: NDArray[np.bool_]) -> list[float]:
 
 
 def without_lines(strokes: list[Stroke], shape: tuple[int, ...]) -> list[Stroke]:
-    """Forget lines from the picture's edge that lie beside the digit and are longer: rules, underlines."""
+    """Forget lines from the picture's edge that are longer than the digit, beside it or slanting."""
     rest = [stroke for stroke in strokes if not _is_line(stroke, shape)]
     if not rest:
         return strokes
     left, top = min(stroke.left for stroke in rest), min(stroke.top for stroke in rest)
     right, bottom = max(s.left + s.width for s in rest), max(s.top + s.height for s in rest)
-    area = sum(stroke.area for stroke in rest)
+    area, size = sum(stroke.area for stroke in rest), max(right - left, bottom - top)
+    is_large = size >= LARGE * max(shape) and not any(_reaches_edge(stroke, shape) for stroke in rest)
 
-    def is_beside(line: Stroke) -> bool:
+    def is_foreign(line: Stroke) -> bool:
+        if not _is_level_or_upright(line):
+            return is_large and max(line.width, line.height) > LONGER * size
         if line.width > line.height:
             return line.width > LONGER * (right - left) and (
                 line.top >= bottom or line.top + line.height <= top
@@ -186,16 +253,44 @@ def without_lines(strokes: list[Stroke], shape: tuple[int, ...]) -> list[Stroke]
             line.left >= right or line.left + line.width <= left
         )
 
-    return [s for s in strokes if not (_is_line(s, shape) and s.area <= LINE_SHARE * area and is_beside(s))]
+    return [s for s in strokes if not (_is_line(s, shape) and s.area <= LINE_SHARE * area and is_foreign(s))]
 
 
 def _is_line(stroke: Stroke, shape: tuple[int, ...]) -> bool:
-    """Whether a stroke is long, thin, upright or level, and comes from the picture's edge."""
-    touches = (
+    """Whether a stroke is straight, long, thin, and comes from the picture's edge."""
+    if not _reaches_edge(stroke, shape):
+        return False
+    return _is_level_or_upright(stroke) or _is_straight(stroke)
+
+
+def _reaches_edge(stroke: Stroke, shape: tuple[int, ...]) -> bool:
+    return (
         stroke.left <= 1
         or stroke.top <= 1
         or stroke.left + stroke.width >= shape[1] - 1
         or stroke.top + stroke.height >= shape[0] - 1
     )
-    length, thickness = max(stroke.width, stroke.height), min(stroke.width, stroke.height)
-    return touches and length >= LINE * thickness
+
+
+def _is_level_or_upright(stroke: Stroke) -> bool:
+    return max(stroke.width, stroke.height) >= LINE * min(stroke.width, stroke.height)
+
+
+def _is_straight(stroke: Stroke) -> bool:
+    """Whether a stroke is long and thin along a slant."""
+    rows, columns = np.nonzero(stroke.mask)
+    _, (one, other), _ = cv2.minAreaRect(np.stack([columns, rows], axis=1).astype(np.float32))
+    return max(one, other) + 1 >= LINE * (min(one, other) + 1)
+
+
+def without_underline(strokes: list[Stroke]) -> list[Stroke]:
+    """Forget a level line below the digit, apart from it and longer than it is wide."""
+    for line in strokes:
+        rest = [stroke for stroke in strokes if stroke is not line]
+        if rest and _is_level_or_upright(line) and line.width > line.height:
+            left, right = min(s.left for s in rest), max(s.left + s.width for s in rest)
+            bottom = max(s.top + s.height for s in rest)
+            covers = line.left <= left + 1 and line.left + line.width >= right - 1
+            if covers and line.top > bottom and line.width > LONGER * (right - left):
+                return rest
+    return strokes

@@ -36,6 +36,7 @@ from .numbers import written_together
 from .renderings import RENDERINGS
 from .scene import FILTERS, WHITE, paint, save
 from .steps import DIGIT_STEPS, GARMENT_STEPS
+from .surroundings import SURROUNDINGS
 
 Uploads = tuple[list[bytes], NDArray[np.integer]]  # pictures and their labels
 MAX_PIXELS = 50_000_000
@@ -47,7 +48,7 @@ def rendered(data: Path, form: CanonicalForm, split: str, count: int) -> dict[st
     images, labels = data_set(data, form, split)
     images, labels = images[-count:], labels[-count:]
     sets: dict[str, Uploads] = {"as it is": ([save(image / 255) for image in images], labels)}
-    for rendering in {"digit": RENDERINGS, "garment": GARMENT_RENDERINGS}[form]:
+    for rendering in {"digit": RENDERINGS + SURROUNDINGS, "garment": GARMENT_RENDERINGS}[form]:
         rng = np.random.default_rng(0)
         sets[rendering.__name__.replace("_", " ")] = [rendering(image, rng) for image in images], labels
     return sets

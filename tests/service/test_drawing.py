@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pytest
@@ -33,6 +35,93 @@ def test_a_rule_from_edge_to_edge_below_or_beside_a_digit_is_no_part_of_it() -> 
     beside[:, 108:111] = 0
     for ruled in (below, beside):
         assert np.abs(canonicalise(ruled, "digit").astype(int) - plain).mean() < 4
+
+
+def circled(picture: Pixels) -> None:
+    cv2.circle(picture, (60, 58), 50, 0, 3)
+
+
+def circled_with_a_gap(picture: Pixels) -> None:
+    cv2.ellipse(picture, (60, 58), (50, 45), 0, 20, 350, 0, 3)
+
+
+def boxed_by_hand(picture: Pixels) -> None:
+    for start, end in (
+        ((10, 14), (105, 12)),
+        ((110, 18), (108, 106)),
+        ((104, 112), (12, 110)),
+        ((6, 104), (8, 18)),
+    ):
+        cv2.line(picture, start, end, 0, 3)
+
+
+def underlined(picture: Pixels) -> None:
+    cv2.line(picture, (25, 96), (95, 98), 0, 3)
+
+
+def a_finger(picture: Pixels) -> None:
+    cv2.line(picture, (119, 110), (104, 96), 70, 22)
+
+
+def the_desk(picture: Pixels) -> None:
+    picture[:, :14] = 60
+
+
+def a_pen_that_lies_there(picture: Pixels) -> None:
+    cv2.line(picture, (119, 0), (92, 119), 0, 5)
+
+
+def printed_words_beside_it(picture: Pixels) -> None:
+    cv2.putText(picture, "No.", (2, 112), cv2.FONT_HERSHEY_SIMPLEX, 0.35, 0, 1, cv2.LINE_AA)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    "add",
+    [
+        circled,
+        circled_with_a_gap,
+        boxed_by_hand,
+        underlined,
+        a_finger,
+        the_desk,
+        a_pen_that_lies_there,
+        printed_words_beside_it,
+    ],
+)
+def test_what_people_have_around_a_digit_is_no_part_of_it(
+    add: Callable[[Pixels], None], *, turned: bool
+) -> None:
+    with_it, plain = seven(), seven()
+    add(with_it)
+    if turned:
+        with_it, plain = 255 - with_it, 255 - plain
+    drawn = canonicalise(with_it, "digit").astype(int)
+    assert np.abs(drawn - canonicalise(plain, "digit")).mean() < 10
+
+
+def test_a_speck_in_a_zero_makes_it_no_frame() -> None:
+    zero = np.full((120, 120), 255, np.uint8)
+    cv2.ellipse(zero, (60, 60), (28, 42), 0, 0, 360, 0, 7)
+    plain = canonicalise(zero, "digit").astype(int)
+    cv2.circle(zero, (60, 60), 6, 0, -1)
+    assert np.abs(canonicalise(zero, "digit") - plain).mean() < 10
+
+
+def test_a_digit_in_pieces_that_is_cut_out_tightly_keeps_those_at_the_edge() -> None:
+    two = np.full((100, 64), 255, np.uint8)
+    cv2.ellipse(two, (30, 28), (24, 24), 0, 180, 400, 0, 8)
+    cv2.line(two, (46, 48), (16, 80), 0, 8)
+    cv2.rectangle(two, (0, 90), (63, 99), 0, -1)
+    rows = np.flatnonzero(canonicalise(two, "digit").any(axis=1))
+    assert canonicalise(two, "digit")[rows[-1] - 1].astype(bool).sum() > 10, "its foot"
+
+
+def test_of_several_digits_those_that_are_cut_off_are_kept() -> None:
+    row = np.full((100, 260), 255, np.uint8)
+    for left, size, pen in ((-12, 3.2, 14), (70, 2, 5), (130, 2, 5), (190, 2, 5)):
+        cv2.putText(row, "8", (left, 88), cv2.FONT_HERSHEY_SIMPLEX, size, 0, pen, cv2.LINE_AA)
+    assert len(separate(row)) == 4
 
 
 @pytest.mark.parametrize("turn", [0, 1])
