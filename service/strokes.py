@@ -25,7 +25,7 @@ ENCLOSED = 0.3  # of whose size it has at least, or else it is a speck in a 0
 MOST_AROUND = 7  # strokes that make a frame together, each a line
 THIN = 5  # times as long as broad, on the whole: a line of any shape
 LARGE = 0.15  # of the picture's longer side: what does not reach the edge shows what the pen is like
-AT_EDGE, BROADER = 2.5, 1.3  # widths of that pen: what is more, at the edge and as a whole, is no stroke
+AT_EDGE, BROADER = 1.6, 1.3  # widths of that pen: what is more, at the edge and as a whole, is no stroke
 APART = 1.5  # widths of that pen, and no stroke is nearer to it, or else it is one that is broken off
 LINE = 6  # times as long as wide
 LONGER = 1.2  # times as long as the digit is wide: what lies beside it is then no stroke of it
@@ -233,18 +233,19 @@ def _rims(mask: NDArray[np.bool_]) -> list[float]:
 
 
 def without_lines(strokes: list[Stroke], shape: tuple[int, ...]) -> list[Stroke]:
-    """Forget lines from the picture's edge that are longer than the digit, beside it or slanting."""
+    """Forget lines from the picture's edge: longer than the digit, or across a corner of the picture."""
     rest = [stroke for stroke in strokes if not _is_line(stroke, shape)]
     if not rest:
         return strokes
     left, top = min(stroke.left for stroke in rest), min(stroke.top for stroke in rest)
     right, bottom = max(s.left + s.width for s in rest), max(s.top + s.height for s in rest)
     area, size = sum(stroke.area for stroke in rest), max(right - left, bottom - top)
-    is_large = size >= LARGE * max(shape) and not any(_reaches_edge(stroke, shape) for stroke in rest)
+    is_large = size >= LARGE * max(shape) and not any(_edges_reached(stroke, shape) for stroke in rest)
 
     def is_foreign(line: Stroke) -> bool:
         if not _is_level_or_upright(line):
-            return is_large and max(line.width, line.height) > LONGER * size
+            is_long = max(line.width, line.height) > LONGER * size
+            return is_large and (is_long or _edges_reached(line, shape) > 1)
         if line.width > line.height:
             return line.width > LONGER * (right - left) and (
                 line.top >= bottom or line.top + line.height <= top
@@ -258,18 +259,18 @@ def without_lines(strokes: list[Stroke], shape: tuple[int, ...]) -> list[Stroke]
 
 def _is_line(stroke: Stroke, shape: tuple[int, ...]) -> bool:
     """Whether a stroke is straight, long, thin, and comes from the picture's edge."""
-    if not _reaches_edge(stroke, shape):
-        return False
-    return _is_level_or_upright(stroke) or _is_straight(stroke)
+    return _edges_reached(stroke, shape) > 0 and (_is_level_or_upright(stroke) or _is_straight(stroke))
 
 
-def _reaches_edge(stroke: Stroke, shape: tuple[int, ...]) -> bool:
-    return (
-        stroke.left <= 1
-        or stroke.top <= 1
-        or stroke.left + stroke.width >= shape[1] - 1
-        or stroke.top + stroke.height >= shape[0] - 1
+def _edges_reached(stroke: Stroke, shape: tuple[int, ...]) -> int:
+    """How many of the picture's edges a stroke comes to."""
+    gaps = (
+        stroke.left,
+        stroke.top,
+        shape[1] - stroke.left - stroke.width,
+        shape[0] - stroke.top - stroke.height,
     )
+    return sum(gap <= 1 for gap in gaps)
 
 
 def _is_level_or_upright(stroke: Stroke) -> bool:

@@ -63,6 +63,10 @@ def a_finger(picture: Pixels) -> None:
     cv2.line(picture, (119, 110), (104, 96), 70, 22)
 
 
+def a_pen_across_a_corner(picture: Pixels) -> None:
+    cv2.line(picture, (119, 75), (92, 119), 0, 4)
+
+
 def the_desk(picture: Pixels) -> None:
     picture[:, :14] = 60
 
@@ -84,6 +88,7 @@ def printed_words_beside_it(picture: Pixels) -> None:
         boxed_by_hand,
         underlined,
         a_finger,
+        a_pen_across_a_corner,
         the_desk,
         a_pen_that_lies_there,
         printed_words_beside_it,
