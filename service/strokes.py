@@ -286,9 +286,9 @@ def _is_straight(stroke: Stroke) -> bool:
 
 def without_underline(strokes: list[Stroke]) -> list[Stroke]:
     """Forget a level line below the digit, apart from it and longer than it is wide."""
-    for line in strokes:
-        rest = [stroke for stroke in strokes if stroke is not line]
-        if rest and _is_level_or_upright(line) and line.width > line.height:
+    for line in strokes if len(strokes) > 1 else ():
+        if _is_level_or_upright(line) and line.width > line.height:
+            rest = [stroke for stroke in strokes if stroke is not line]
             left, right = min(s.left for s in rest), max(s.left + s.width for s in rest)
             bottom = max(s.top + s.height for s in rest)
             covers = line.left <= left + 1 and line.left + line.width >= right - 1

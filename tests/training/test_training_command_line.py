@@ -253,7 +253,7 @@ def test_training_in_float32_for_want_of_bfloat16_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("training.commands.gains_by_bfloat16", lambda _: False)
-    monkeypatch.setattr("training.commands.train", lambda *_: None)  # a training is another test's
+    monkeypatch.setattr("training.commands.train", lambda *_, **__: None)  # a training is another test's
     assert main(words(tmp_path, data_folder, "--no-ship")) == 0
     assert "This processor gains nothing by bfloat16: training in float32." in capsys.readouterr().out
     assert main(words(tmp_path, data_folder, "--no-ship", "--precision", "float32")) == 0
