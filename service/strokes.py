@@ -196,9 +196,8 @@ def _is_frame(stroke: Stroke, strokes: list[Stroke], shape: tuple[int, ...]) -> 
         return False
     inside = [other for other in strokes if _inside(other, stroke)]
     area = sum(other.area for other in inside)
-    if area > FRAMED * stroke.mask.size and min(_rims(stroke.mask)) > RIM:
-        return True
-    return bool(inside) and _surround([stroke], inside, shape)
+    is_box = area > FRAMED * stroke.mask.size and min(_rims(stroke.mask)) > RIM
+    return is_box or (bool(inside) and _surround([stroke], inside, shape))
 
 
 def _surround(around: list[Stroke], inside: list[Stroke], shape: tuple[int, ...]) -> bool:

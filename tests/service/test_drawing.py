@@ -105,6 +105,13 @@ def test_what_people_have_around_a_digit_is_no_part_of_it(
     assert np.abs(drawn - canonicalise(plain, "digit")).mean() < 10
 
 
+def test_a_wide_frame_around_a_small_digit_is_no_part_of_it() -> None:
+    framed, plain = (np.pad(seven(), 90, constant_values=255) for _ in range(2))
+    cv2.rectangle(framed, (8, 8), (291, 291), 0, 4)
+    drawn = canonicalise(framed, "digit").astype(int)
+    assert np.abs(drawn - canonicalise(plain, "digit")).mean() < 10
+
+
 def test_a_speck_in_a_zero_makes_it_no_frame() -> None:
     zero = np.full((120, 120), 255, np.uint8)
     cv2.ellipse(zero, (60, 60), (28, 42), 0, 0, 360, 0, 7)
