@@ -233,11 +233,11 @@ def _rims(mask: NDArray[np.bool_]) -> list[float]:
 
 def without_lines(strokes: list[Stroke], shape: tuple[int, ...]) -> list[Stroke]:
     """Forget lines from the picture's edge: longer than the digit, or across a corner of the picture."""
-    rest = [stroke for stroke in strokes if not _is_line(stroke, shape)]
-    if not rest:
+    lines = [stroke for stroke in strokes if _is_line(stroke, shape)]
+    if not lines or len(lines) == len(strokes):
         return strokes
-    left, top = min(stroke.left for stroke in rest), min(stroke.top for stroke in rest)
-    right, bottom = max(s.left + s.width for s in rest), max(s.top + s.height for s in rest)
+    rest = [stroke for stroke in strokes if stroke not in lines]
+    left, top, right, bottom = _ends(rest)
     area, size = sum(stroke.area for stroke in rest), max(right - left, bottom - top)
     is_large = size >= LARGE * max(shape) and not any(_edges_reached(stroke, shape) for stroke in rest)
 
@@ -253,7 +253,16 @@ def without_lines(strokes: list[Stroke], shape: tuple[int, ...]) -> list[Stroke]
             line.left >= right or line.left + line.width <= left
         )
 
-    return [s for s in strokes if not (_is_line(s, shape) and s.area <= LINE_SHARE * area and is_foreign(s))]
+    foreign = [line for line in lines if line.area <= LINE_SHARE * area and is_foreign(line)]
+    return [stroke for stroke in strokes if stroke not in foreign]
+
+
+def _ends(strokes: Iterable[Stroke]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what strokes cover together."""
+    lefts, tops, rights, bottoms = zip(
+        *((s.left, s.top, s.left + s.width, s.top + s.height) for s in strokes), strict=True
+    )
+    return min(lefts), min(tops), max(rights), max(bottoms)
 
 
 def _is_line(stroke: Stroke, shape: tuple[int, ...]) -> bool:
@@ -285,11 +294,12 @@ def _is_straight(stroke: Stroke) -> bool:
 
 def without_underline(strokes: list[Stroke]) -> list[Stroke]:
     """Forget a level line below the digit, apart from it and longer than it is wide."""
-    for line in strokes if len(strokes) > 1 else ():
+    if len(strokes) < 2:
+        return strokes
+    for line in strokes:
         if _is_level_or_upright(line) and line.width > line.height:
             rest = [stroke for stroke in strokes if stroke is not line]
-            left, right = min(s.left for s in rest), max(s.left + s.width for s in rest)
-            bottom = max(s.top + s.height for s in rest)
+            left, _, right, bottom = _ends(rest)
             covers = line.left <= left + 1 and line.left + line.width >= right - 1
             if covers and line.top > bottom and line.width > LONGER * (right - left):
                 return rest
